@@ -1,0 +1,95 @@
+# Mayfly. `make help` lists the targets. Everything built lands in build/.
+#
+#   make DEBUG=1    the debug flavour, in build/debug (port 0x3f8 copied to stderr, assertions, -Og)
+#   make WERROR=1   warnings are errors, as in make check
+
+VERSION := 0.1.0
+PREFIX  ?= /usr/local
+DESTDIR ?=
+DEBUG   ?=
+WERROR  ?=
+V       ?=
+
+B := build$(if $(DEBUG),/debug)
+
+# Rooms of the shipped binary.
+ROOMS := core kvm boot host virtio config
+SRCS  := vmm.c $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.c)))
+ASMS  := $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.S)))
+OBJS  := $(SRCS:%.c=$(B)/obj/%.o) $(ASMS:%.S=$(B)/obj/%.o)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
+        -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef
+BASE := -std=gnu17 -I. -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' $(if $(DEBUG),-DMAYFLY_DEBUG)
+
+# musl-gcc sees no kernel headers by itself; they must come after musl's own.
+CC       := musl-gcc
+KHEADERS := -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+CFLAGS   := $(if $(DEBUG),-Og,-O2) -g -fPIE -fstack-protector-strong -fno-plt -fno-common \
+            -ffunction-sections -fdata-sections
+# musl-gcc -static-pie quietly makes a dynamic PIE: a real one is spelled out. (And musl-gcc
+# -print-file-name finds glibc's start files, which relocate nothing here.)
+MUSL_LIB := /usr/lib/$(shell uname -m)-linux-musl
+LDFLAGS  := -static -nostartfiles -Wl,-pie,--no-dynamic-linker -Wl,-z,relro,-z,now \
+            -Wl,-z,noexecstack -Wl,-z,separate-code -Wl,--gc-sections -Wl,--build-id=none
+
+Q := $(if $(V),,@)
+
+.PHONY: all
+all: $(B)/mayfly
+ifeq ($(DEBUG),)
+	$(Q)tools/size-line $(B)/mayfly.stripped
+endif
+
+# `make install` ships the stripped copy; the other one is for gdb.
+$(B)/mayfly: $(OBJS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@.tmp $(MUSL_LIB)/rcrt1.o $(MUSL_LIB)/crti.o $(OBJS) \
+	    $(MUSL_LIB)/crtn.o
+	$(Q)strip -o $(B)/mayfly.stripped $@.tmp
+	$(Q)mv $@.tmp $@
+
+# The flags belong to the inputs: other flags, other objects.
+FLAGS_NOW := $(CC) $(BASE) $(CFLAGS) $(WARN) $(LDFLAGS)
+$(B)/flags: FORCE
+	@mkdir -p $(@D); echo '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $@ || \
+	    echo '$(subst ','\'',$(FLAGS_NOW))' > $@
+FORCE:
+
+$(B)/obj/%.o: %.c $(B)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(WARN) $(if $(WERROR),-Werror) $(KHEADERS) -MMD -MP -c -o $@ $<
+
+$(B)/obj/%.o: %.S $(B)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(OBJS:.o=.d)
+
+include tests/tests.mk
+
+.PHONY: deps run install clean fmt lint help
+deps: ## install the Debian packages that build and tests need
+	$(Q)tools/deps check
+
+# deps must have run before the compiler is looked for, hence the second make.
+run: ## boot Debian's kernel to a shell (in the lab where this host's KVM can't)
+	@tools/deps run
+	@$(MAKE) --no-print-directory -s QUIET=1 $(B)/mayfly
+	@tools/run
+
+install: $(B)/mayfly ## install under DESTDIR/PREFIX
+	install -D -m 755 $(B)/mayfly.stripped $(DESTDIR)$(PREFIX)/bin/mayfly
+	install -D -m 644 docs/mayfly.1 $(DESTDIR)$(PREFIX)/share/man/man1/mayfly.1
+
+clean: ## remove what was built (build/debian, the unpacked kernels, stays)
+	rm -rf $(filter-out build/debian,$(wildcard build/*))
+
+C_FILES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
+fmt: ## format all C
+	$(Q)clang-format -i $(C_FILES)
+
+lint: ## clang-format, clang-tidy, cppcheck, the include rule
+	$(Q)tools/lint
+
+help:
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18

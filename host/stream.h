@@ -1,0 +1,34 @@
+/* A character stream: what the console device talks to on the host.
+ *
+ * Two descriptors that never block, either of which may be absent (-1), and nothing else, so that
+ * a test puts a pipe behind a console. Owner: the console's loop, once it runs.
+ */
+#ifndef MAYFLY_HOST_STREAM_H
+#define MAYFLY_HOST_STREAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+struct stream {
+    int in, out;   /* -1: no input, output is discarded */
+    int hold;      /* kept open so that a pty never hangs up; -1 */
+    int restore;   /* its O_NONBLOCK is taken away again at the end; -1 */
+    bool in_tty;   /* input ends by hang-up, and Ctrl-] counts */
+    bool is_pty;   /* its window size is another terminal's, asked for as input comes */
+    char path[64]; /* of the pty, for people */
+};
+
+/* Each: 0 or -errno with *e; stream_close undoes it. Main thread. */
+void stream_none(struct stream *s);
+int stream_stdio(struct stream *s, struct err *e);
+/* Output to path, made or emptied; no input. */
+int stream_file(struct stream *s, const char *path, struct err *e);
+int stream_pty(struct stream *s, struct err *e);
+void stream_close(struct stream *s);
+
+/* The window size of the terminal behind the stream; false (and 0 x 0) when there is none. */
+bool stream_size(const struct stream *s, uint16_t *cols, uint16_t *rows);
+
+#endif

@@ -1,0 +1,54 @@
+/* See term.h. */
+#include "host/term.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+bool term_raw(struct term *t, int fd)
+{
+    struct termios raw;
+
+    if (!t->raw) {
+        if (tcgetattr(fd, &t->saved) < 0)
+            return false;
+        t->fd = fd;
+        /* Set before the change: a signal in between restores what was not changed yet. */
+        t->raw = 1;
+    }
+    raw = t->saved;
+    cfmakeraw(&raw);
+    return tcsetattr(fd, TCSANOW, &raw) == 0;
+}
+
+void term_restore(struct term *t)
+{
+    int saved = errno;
+
+    if (t->raw) {
+        /* tcsetattr is async-signal-safe; a terminal that went away needs no restoring. */
+        tcsetattr(t->fd, TCSANOW, &t->saved);
+        t->raw = 0;
+    }
+    errno = saved;
+}
+
+bool escape_feed(struct escape *e, const void *typed, size_t n, int64_t now_ms)
+{
+    const unsigned char *p = typed;
+
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] != ESCAPE_BYTE) {
+            e->count = 0;
+            continue;
+        }
+        if (e->count == 0 || now_ms - e->first_ms > ESCAPE_MS) {
+            e->first_ms = now_ms;
+            e->count = 0;
+        }
+        if (++e->count == ESCAPE_COUNT) {
+            e->count = 0;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,488 @@
+/* virtio-console (virtio 1.2, section 5.3); see console.h.
+ *
+ * Output. Linux's driver spins with interrupts off until a transmit is complete, so a transmit is
+ * completed at once, whatever the reader does: its bytes are copied into a ring of 1 MiB, and the
+ * ring is written out as the reader takes it. When the ring is full the oldest bytes give way, are
+ * counted, and "[N bytes dropped]" takes their place in what the reader sees. The ring starts over
+ * at its first byte whenever it runs empty, so a quiet console touches a page or two of it.
+ *
+ * Input. Bytes are read into a small buffer and move to the guest as it offers buffers; while the
+ * small buffer is full nothing is read, so the sender waits and no byte is lost. A terminal is
+ * read ahead a little even while the guest takes nothing, so that Ctrl-] works on a hung guest. The
+ * end of a pipe becomes one Ctrl-D.
+ *
+ * Size. Linux reads cols and rows in answer to a config interrupt only, and forgets them when its
+ * port does not exist yet; nothing tells us when it does. So the size is announced again with the
+ * guest's first transmissions, a handful of times, with growing pauses.
+ */
+#include "virtio/console.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/num.h"
+#include "host/term.h"
+
+enum { QUEUE_RX, QUEUE_TX, QUEUE_COUNT }; /* 5.3.2, as the driver counts from its own side */
+
+#define CONSOLE_QMAX  64
+#define CONSOLE_BURST 64 /* chains a kick */
+#define CTRL_D        0x04
+
+#define F_SIZE        (UINT64_C(1) << 0)
+#define F_EMERG_WRITE (UINT64_C(1) << 2)
+
+struct console_config { /* 5.3.4 */
+    uint16_t cols, rows;
+    uint32_t max_nr_ports, emerg_wr;
+};
+
+struct console {
+    struct virtio_dev dev;
+    struct console_opts opts;
+    struct watch in, out;
+    struct escape escape;
+    _Atomic bool used;
+    /* Output: ring[start .. start + len), wrapping. */
+    uint8_t *ring;
+    size_t start, len;
+    uint64_t dropped; /* since the reader was last told */
+    char notice[48];  /* being told */
+    size_t notice_off, notice_len;
+    /* Input: in_buf[in_off .. in_len). */
+    uint8_t in_buf[4096];
+    size_t in_off, in_len;
+    /* Announcements of the size. */
+    unsigned announced;
+    int64_t announced_ms;
+    struct iovec iov[CONSOLE_QMAX];
+};
+
+#define ANNOUNCE_MAX      8
+#define ANNOUNCE_FIRST_MS 10
+
+static struct console *console_of(struct virtio_dev *d)
+{
+    return CONTAINER_OF(d, struct console, dev);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* --- output ------------------------------------------------------------------------------- */
+
+/* Appends to the ring; the oldest bytes give way. n is at most the ring's size. */
+static void ring_put(struct console *c, const uint8_t *data, size_t n)
+{
+    size_t excess = c->len + n > CONSOLE_RING ? c->len + n - CONSOLE_RING : 0;
+
+    c->start = (c->start + excess) % CONSOLE_RING;
+    c->len -= excess;
+    c->dropped += excess;
+    size_t at = (c->start + c->len) % CONSOLE_RING, first = min_size(n, CONSOLE_RING - at);
+
+    memcpy(c->ring + at, data, first);
+    memcpy(c->ring, data + first, n - first);
+    c->len += n;
+}
+
+/* What goes out next: a notice, or what lies in the ring. */
+static int out_pieces(struct console *c, struct iovec iov[2])
+{
+    if (c->dropped && c->notice_len == 0) {
+        c->notice_len = (size_t)snprintf(c->notice, sizeof c->notice,
+                                         "\r\n[%" PRIu64 " bytes dropped]\r\n", c->dropped);
+        c->notice_off = 0;
+        c->dropped = 0;
+    }
+    if (c->notice_len) {
+        iov[0] = (struct iovec){ .iov_base = c->notice + c->notice_off,
+                                 .iov_len = c->notice_len - c->notice_off };
+        return 1;
+    }
+    size_t first = min_size(c->len, CONSOLE_RING - c->start);
+
+    iov[0] = (struct iovec){ .iov_base = c->ring + c->start, .iov_len = first };
+    iov[1] = (struct iovec){ .iov_base = c->ring, .iov_len = c->len - first };
+    return c->len > first ? 2 : 1;
+}
+
+static void out_consume(struct console *c, size_t n)
+{
+    if (c->notice_len) {
+        c->notice_off += n;
+        if (c->notice_off == c->notice_len)
+            c->notice_len = 0;
+        return;
+    }
+    c->start = (c->start + n) % CONSOLE_RING;
+    c->len -= n;
+    if (c->len == 0)
+        c->start = 0;
+}
+
+static bool out_pending(const struct console *c)
+{
+    return c->len || c->notice_len || c->dropped;
+}
+
+static void out_discard(struct console *c)
+{
+    c->start = c->len = c->notice_len = 0;
+    c->dropped = 0;
+}
+
+/* Writes what the reader takes. 0 when all is out, -EAGAIN when it is slow, another -errno when
+ * it is gone; then the output is discarded from here on. */
+static int out_flush(struct console *c)
+{
+    struct iovec iov[2];
+    uint32_t dropped;
+
+    while (out_pending(c)) {
+        if (c->opts.stream->out < 0) {
+            out_discard(c);
+            break;
+        }
+        int n = out_pieces(c, iov);
+        ssize_t done = writev(c->opts.stream->out, iov, n);
+
+        if (done < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EAGAIN)
+                return -EAGAIN;
+            int code = errno;
+
+            if (log_allow(&c->dev.limit, &dropped))
+                log_warn("console: output can't be written: %s; it is discarded", strerror(code));
+            out_discard(c);
+            return -code;
+        }
+        out_consume(c, (size_t)done);
+    }
+    return 0;
+}
+
+static void out_pump(struct console *c)
+{
+    int ret = out_flush(c);
+
+    loop_mod(c->dev.loop, &c->out, ret == -EAGAIN ? EPOLLOUT : 0);
+}
+
+static void console_on_out(struct watch *w, uint32_t revents)
+{
+    struct console *c = w->arg;
+
+    (void)revents; /* a reader that went away shows when it is written to */
+    out_pump(c);
+}
+
+static void console_announce(struct console *c);
+
+/* Takes a transmission into the ring. Beyond the ring's size a guest that means well sends nothing
+ * at once, and the work has to end: of more than that the last part is kept. */
+static void console_print(struct console *c, struct cursor *r)
+{
+    uint8_t part[512];
+
+    if (cursor_left(r) > CONSOLE_RING) {
+        c->dropped += cursor_left(r) - CONSOLE_RING;
+        cursor_skip(r, cursor_left(r) - CONSOLE_RING);
+    }
+    while (cursor_left(r)) {
+        size_t n = min_size(cursor_left(r), sizeof part);
+
+        cursor_get(r, part, n);
+        /* Nothing is dropped that the reader would have taken. */
+        if (c->len + n > CONSOLE_RING)
+            out_flush(c);
+        ring_put(c, part, n);
+    }
+}
+
+static void console_tx(struct console *c)
+{
+    struct virtq *vq = &c->dev.queue[QUEUE_TX].vq;
+    struct chain chain = { .iov = c->iov, .iov_max = CONSOLE_QMAX };
+    unsigned burst = 0;
+    int ret = 0;
+
+    atomic_store_explicit(&c->used, true, memory_order_relaxed);
+    do {
+        virtq_disarm(vq);
+        while (burst < CONSOLE_BURST && (ret = virtq_pop(vq, &chain)) > 0) {
+            console_print(c, &chain.r);
+            virtq_push(vq, &chain, 0);
+            burst++;
+        }
+        if (virtq_publish(vq))
+            virtio_interrupt(&c->dev, VIRTIO_IRQ_QUEUE);
+        out_pump(c);
+    } while (burst < CONSOLE_BURST && ret >= 0 && virtq_rearm(vq));
+    if (ret < 0)
+        virtio_fail(&c->dev, "transmit queue: %s", vq->fault);
+    else if (burst == CONSOLE_BURST)
+        virtio_again(&c->dev, QUEUE_TX);
+    console_announce(c);
+}
+
+/* --- input -------------------------------------------------------------------------------- */
+
+/* Reads more only while there is room, so that the sender waits for the guest. */
+static void in_pump(struct console *c)
+{
+    loop_mod(c->dev.loop, &c->in, c->in_len < sizeof c->in_buf ? EPOLLIN : 0);
+}
+
+static void console_rx(struct console *c)
+{
+    struct virtq *vq = &c->dev.queue[QUEUE_RX].vq;
+    struct chain chain = { .iov = c->iov, .iov_max = CONSOLE_QMAX };
+    int ret = 0;
+
+    if (!c->dev.active || c->dev.broken || !virtq_running(vq))
+        return;
+    virtq_disarm(vq);
+    while (c->in_off < c->in_len) {
+        ret = virtq_pop(vq, &chain);
+        if (ret < 0)
+            break;
+        if (ret == 0) {
+            if (!virtq_rearm(vq))
+                break;
+            continue;
+        }
+        size_t n = min_size(chain.writable, c->in_len - c->in_off);
+
+        cursor_put(&chain.w, c->in_buf + c->in_off, n);
+        c->in_off += n;
+        virtq_push(vq, &chain, (uint32_t)n);
+        if (n == 0) /* it offers no room, and would for ever */
+            break;
+    }
+    if (virtq_publish(vq))
+        virtio_interrupt(&c->dev, VIRTIO_IRQ_QUEUE);
+    if (ret < 0)
+        virtio_fail(&c->dev, "receive queue: %s", vq->fault);
+    else if (ret > 0 && c->in_off < c->in_len)
+        virtio_fail(&c->dev, "receive queue: a buffer without room");
+    if (c->in_off == c->in_len)
+        c->in_off = c->in_len = 0;
+    in_pump(c);
+}
+
+static void console_on_in(struct watch *w, uint32_t revents)
+{
+    struct console *c = w->arg;
+    ssize_t n = read(w->fd, c->in_buf + c->in_len, sizeof c->in_buf - c->in_len);
+
+    (void)revents;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        /* The end of a pipe or file, or a terminal that hung up. */
+        if (!c->opts.stream->in_tty)
+            c->in_buf[c->in_len++] = CTRL_D;
+        loop_del(c->dev.loop, w);
+    } else {
+        bool escape = c->opts.stream->in_tty &&
+                      escape_feed(&c->escape, c->in_buf + c->in_len, (size_t)n, now_ms());
+
+        c->in_len += (size_t)n;
+        if (escape && c->opts.escape)
+            c->opts.escape(c->opts.escape_arg);
+    }
+    console_announce(c);
+    console_rx(c);
+    in_pump(c);
+}
+
+/* --- size --------------------------------------------------------------------------------- */
+
+static void console_refresh_size(struct console *c)
+{
+    uint16_t size[2];
+
+    if (stream_size(c->opts.stream, &size[0], &size[1]))
+        virtio_set_config(&c->dev, offsetof(struct console_config, cols), size, sizeof size);
+}
+
+static void console_announce(struct console *c)
+{
+    if (c->opts.stream->is_pty)
+        console_refresh_size(c);
+    if (!c->dev.active || c->announced == ANNOUNCE_MAX || c->dev.cfg[0] + c->dev.cfg[1] == 0)
+        return;
+    int64_t now = now_ms();
+
+    if (c->announced && now - c->announced_ms < ANNOUNCE_FIRST_MS << c->announced)
+        return;
+    c->announced++;
+    c->announced_ms = now;
+    virtio_interrupt(&c->dev, VIRTIO_IRQ_CONFIG);
+}
+
+static void cross_resize(void *arg)
+{
+    console_refresh_size(arg);
+}
+
+void console_resize(struct virtio_dev *d)
+{
+    loop_call(d->loop, cross_resize, console_of(d));
+}
+
+/* --- the class ---------------------------------------------------------------------------- */
+
+static int console_activate(struct virtio_dev *d)
+{
+    struct console *c = console_of(d);
+
+    c->announced = 0;
+    return 0;
+}
+
+static void console_kick(struct virtio_dev *d, unsigned q)
+{
+    if (q == QUEUE_TX)
+        console_tx(console_of(d));
+    else
+        console_rx(console_of(d));
+}
+
+static void console_cfg_write(struct virtio_dev *d, unsigned off, const void *data, unsigned n)
+{
+    struct console *c = console_of(d);
+    uint8_t byte;
+
+    /* 5.3.4: one character, before any queue or feature; the rest is read-only. */
+    if (off != offsetof(struct console_config, emerg_wr) || n == 0)
+        return;
+    memcpy(&byte, data, 1);
+    atomic_store_explicit(&c->used, true, memory_order_relaxed);
+    ring_put(c, &byte, 1);
+    out_pump(c);
+}
+
+/* Output is the host's: it goes on being written and is no part of the state. Input that the guest
+ * has not taken is. */
+static void console_save(const struct virtio_dev *d, struct wbuf *w)
+{
+    const struct console *c = CONTAINER_OF((struct virtio_dev *)(uintptr_t)d, struct console, dev);
+
+    wbuf_u32(w, (uint32_t)(c->in_len - c->in_off));
+    wbuf_bytes(w, c->in_buf + c->in_off, c->in_len - c->in_off);
+}
+
+static int console_load(struct virtio_dev *d, struct rbuf *r)
+{
+    struct console *c = console_of(d);
+    uint32_t n = rbuf_u32(r);
+
+    if (n > sizeof c->in_buf)
+        return -EPROTO;
+    c->in_off = 0;
+    c->in_len = n;
+    rbuf_bytes(r, c->in_buf, n);
+    in_pump(c);
+    return 0;
+}
+
+static void console_free(struct virtio_dev *d)
+{
+    struct console *c = console_of(d);
+
+    loop_del(d->loop, &c->in);
+    loop_del(d->loop, &c->out);
+    virtio_fini(d);
+    if (c->ring != MAP_FAILED)
+        munmap(c->ring, CONSOLE_RING);
+    free(c);
+}
+
+static const struct virtio_class console_class = {
+    .name = "console",
+    .id = 3,
+    .features = F_SIZE | F_EMERG_WRITE,
+    .nq = QUEUE_COUNT,
+    .qmax = CONSOLE_QMAX,
+    .cfg_len = sizeof(struct console_config),
+    .activate = console_activate,
+    .kick = console_kick,
+    .cfg_write = console_cfg_write,
+    .save = console_save,
+    .load = console_load,
+    .free = console_free,
+};
+
+struct virtio_dev *console_new(struct gmem *mem, struct loop *loop, const struct console_opts *o,
+                               struct err *e)
+{
+    const struct stream *s = o->stream;
+    struct console *c = calloc(1, sizeof *c);
+    int ret = 0;
+
+    if (!c) {
+        err_set(e, ENOMEM, "console: out of memory");
+        return NULL;
+    }
+    c->opts = *o;
+    /* Mapped, not allocated: pages that no output ever reaches cost nothing. */
+    c->ring = mmap(NULL, CONSOLE_RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    c->in = (struct watch){ .fd = s->in, .events = EPOLLIN, .fn = console_on_in, .arg = c };
+    c->out = (struct watch){ .fd = s->out, .events = 0, .fn = console_on_out, .arg = c };
+    if (virtio_init(&c->dev, &console_class, "console", mem, loop, e)) {
+        if (c->ring != MAP_FAILED)
+            munmap(c->ring, CONSOLE_RING);
+        free(c);
+        return NULL;
+    }
+    if (c->ring == MAP_FAILED)
+        ret = -ENOMEM;
+    if (ret == 0 && s->in >= 0)
+        ret = loop_add(loop, &c->in);
+    if (ret == 0 && s->out >= 0)
+        ret = loop_add(loop, &c->out);
+    if (ret) {
+        err_set(e, -ret, "console: %s", strerror(-ret));
+        console_free(&c->dev);
+        return NULL;
+    }
+    console_refresh_size(c);
+    return &c->dev;
+}
+
+uint64_t console_finish(struct virtio_dev *d, int stall_ms)
+{
+    struct console *c = console_of(d);
+
+    while (out_flush(c) == -EAGAIN) {
+        struct pollfd p = { .fd = c->opts.stream->out, .events = POLLOUT };
+
+        if (poll(&p, 1, stall_ms) == 0)
+            break;
+    }
+    return c->len + c->dropped;
+}
+
+bool console_was_used(const struct virtio_dev *d)
+{
+    const struct console *c = CONTAINER_OF((struct virtio_dev *)(uintptr_t)d, struct console, dev);
+
+    return atomic_load_explicit(&c->used, memory_order_relaxed);
+}

@@ -1,0 +1,85 @@
+/* The split virtqueue, device side (virtio 1.2, section 2.7).
+ *
+ * One user at a time: the device's I/O thread, from virtq_start to reset. The guest writes to the
+ * rings and tables whenever it likes, so nothing in them is read twice or believed: what pop hands
+ * out was copied first and judged in the copy, and the indices that steer us are ours.
+ */
+#ifndef MAYFLY_VIRTIO_QUEUE_H
+#define MAYFLY_VIRTIO_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/cursor.h"
+#include "core/err.h"
+#include "core/gmem.h"
+
+#define VIRTQ_SIZE_MAX 1024
+
+/* What the driver told the transport about a queue. */
+struct virtq_setup {
+    uint16_t size; /* entries */
+    gpa_t desc, avail, used;
+    bool indirect, event_idx; /* negotiated */
+};
+
+/* A request on its way through the device: the buffers of one descriptor chain. */
+struct chain {
+    struct cursor r, w; /* readable part first, then the writable one (2.7.4.2) */
+    uint16_t head;
+    uint32_t writable; /* bytes offered for writing */
+    struct iovec *iov; /* storage of the device's, made once */
+    unsigned iov_max;
+};
+
+struct virtq {
+    struct gmem *mem;
+    struct virtq_setup setup;
+    uint16_t *avail; /* in guest memory, checked by virtq_start: flags, idx, ring[], used_event */
+    uint16_t *used;  /* flags, idx, ring[] of {u32 id, u32 len}, avail_event */
+    uint16_t avail_next; /* the next entry of the avail ring to take */
+    uint16_t used_next;  /* the next entry of the used ring to fill */
+    uint16_t published;  /* used.idx as the guest knows it */
+    bool running;
+    const char *fault;                       /* why it broke; NULL while it is whole */
+    uint64_t in_flight[VIRTQ_SIZE_MAX / 64]; /* by head */
+};
+
+/* Checks sizes, alignment and addresses and takes the queue over with both indices 0. 0, or
+ * -EPROTO with *e when the driver's setup is not usable. max: the size the device offered. */
+int virtq_start(struct virtq *q, struct gmem *mem, const struct virtq_setup *s, uint16_t max,
+                struct err *e);
+void virtq_stop(struct virtq *q);
+
+static inline bool virtq_running(const struct virtq *q)
+{
+    return q->running;
+}
+
+/* Takes the next chain. 1 and *c, 0 when there is none, -EPROTO when the guest broke the rules
+ * (q->fault says how); from then on always -EPROTO. c->iov and c->iov_max are set by the caller,
+ * iov_max at least the queue's size. */
+int virtq_pop(struct virtq *q, struct chain *c);
+
+/* Gives a chain back with the number of bytes written to it, at most c->writable. The guest sees
+ * it after virtq_publish. */
+void virtq_push(struct virtq *q, const struct chain *c, uint32_t written);
+
+/* Makes all pushed chains visible. true: the guest wants an interrupt for them. */
+bool virtq_publish(struct virtq *q);
+
+/* While a device works through a queue it needs no kicks... */
+void virtq_disarm(struct virtq *q);
+
+/* ...and before it waits for one it asks for them again. true: more came meanwhile, loop. */
+bool virtq_rearm(struct virtq *q);
+
+/* Whether no chain is held by the device. */
+bool virtq_idle(const struct virtq *q);
+
+/* The indices of a running, idle queue. Load: after virtq_start; 0 or -EPROTO. */
+void virtq_save(const struct virtq *q, struct wbuf *w);
+int virtq_load(struct virtq *q, struct rbuf *r);
+
+#endif

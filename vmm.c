@@ -1,0 +1,679 @@
+/* Mayfly, a microVM monitor.
+ *
+ * main reads as phases: parse what was asked; open what can fail for the user's reasons; build the
+ * machine (memory, kernel, devices, VM, vCPUs); spawn its threads; run, which is waiting for the
+ * first thing that ends it; tell how it ended and exit with its status.
+ *
+ * Threads: this one, one per vCPU, one per device. A vCPU that ends the machine records why and
+ * wakes this thread; signals, timers and Ctrl-] arrive on this thread's own loop.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "boot/boot.h"
+#include "boot/klog.h"
+#include "boot/power.h"
+#include "config/args.h"
+#include "config/help.h"
+#include "core/bus.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "core/num.h"
+#include "core/relro.h"
+#include "host/stream.h"
+#include "host/term.h"
+#include "kvm/probe.h"
+#include "kvm/vcpu.h"
+#include "virtio/console.h"
+#include "virtio/mmio.h"
+
+/* Exit statuses (docs/mayfly.1, EXIT STATUS). */
+enum {
+    EXIT_PANIC = 70,
+    EXIT_TRIPLE_FAULT = 71,
+    EXIT_TIMEOUT = 124,
+    EXIT_MAYFLY = 125,
+    EXIT_SIGNALLED = 128, /* + n */
+};
+
+/* How the machine ended. */
+enum ending { END_NONE, END_POWEROFF, END_RESET, END_TRIPLE, END_FAULT, END_TIMEOUT, END_SIGNAL };
+
+/* A device in its place: transport, loop, window, interrupt. */
+struct slot {
+    struct virtio_dev *dev;
+    struct virtio_mmio mmio;
+    struct loop loop;
+    struct boot_device at;
+};
+
+struct machine;
+
+/* Ports that boot/power.c answers. */
+struct port_window {
+    struct machine *machine;
+    uint16_t port, len;
+};
+
+struct machine {
+    struct config cfg;
+    struct gmem mem;
+    struct vm vm;
+    struct vcpus vcpus;
+    struct bus mmio, pio;
+    struct power power;
+    struct port_window port[2];
+    struct stream stream;
+    struct slot slot[BOOT_DEVICES_MAX];
+    unsigned n_slots;
+    /* This thread's loop and what it waits for. */
+    struct loop loop;
+    struct watch signals, timeout, grace, ended;
+    int signal; /* the first that asked for an end */
+    bool pidfile_made;
+    /* Written once, by the thread that ends the machine first. */
+    _Atomic int ending;
+    unsigned end_vcpu;
+    char end_text[160];
+    _Atomic bool escaped;
+};
+
+/* The terminal is the process's, and signal handlers restore it. */
+static struct term terminal;
+
+/* --- ends --------------------------------------------------------------------------------- */
+
+static void machine_end(struct machine *m, enum ending why, unsigned vcpu, const char *text)
+{
+    int none = END_NONE;
+    uint64_t one = 1;
+
+    if (atomic_compare_exchange_strong(&m->ending, &none, (int)why)) {
+        m->end_vcpu = vcpu;
+        snprintf(m->end_text, sizeof m->end_text, "%s", text);
+    }
+    vcpus_request_stop(&m->vcpus);
+    if (write(m->ended.fd, &one, sizeof one) < 0)
+        abort(); /* an eventfd takes a 1 unless we broke it */
+}
+
+static void on_vcpu_end(void *arg, const struct vcpu *v, enum vcpu_end why, const char *text)
+{
+    machine_end(arg, why == VCPU_TRIPLE_FAULT ? END_TRIPLE : END_FAULT, v->id, text);
+}
+
+static void on_ended(struct watch *w, uint32_t revents)
+{
+    (void)revents;
+    loop_stop(&((struct machine *)w->arg)->loop);
+}
+
+static void on_timeout(struct watch *w, uint32_t revents)
+{
+    (void)revents;
+    machine_end(w->arg, END_TIMEOUT, 0, "");
+}
+
+static void on_grace(struct watch *w, uint32_t revents)
+{
+    (void)revents;
+    machine_end(w->arg, END_SIGNAL, 0, "");
+}
+
+/* Ctrl-] three times; on the console's thread. */
+static void on_escape(void *arg)
+{
+    struct machine *m = arg;
+
+    atomic_store(&m->escaped, true);
+    machine_end(m, END_SIGNAL, 0, "");
+}
+
+static int timer_set(int fd, int64_t ms)
+{
+    struct itimerspec t = { .it_value = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 } };
+
+    if (ms == 0)
+        t.it_value.tv_nsec = 1;
+    return timerfd_settime(fd, 0, &t, NULL) < 0 ? -errno : 0;
+}
+
+static void on_signal(struct watch *w, uint32_t revents)
+{
+    struct machine *m = w->arg;
+    struct signalfd_siginfo si;
+
+    (void)revents;
+    if (read(w->fd, &si, sizeof si) != sizeof si)
+        return;
+    int sig = (int)si.ssi_signo;
+
+    if (sig == SIGWINCH || sig == SIGCONT) {
+        if (terminal.raw)
+            term_raw(&terminal, STDIN_FILENO);
+        if (m->cfg.console.kind == CONFIG_CONSOLE_STDIO)
+            console_resize(m->slot[0].dev);
+        return;
+    }
+    if (m->signal) { /* asked twice */
+        machine_end(m, END_SIGNAL, 0, "");
+        return;
+    }
+    m->signal = sig;
+    log_info("%s: the guest has %" PRId64 " ms to end", strsignal(sig), m->cfg.grace_ms);
+    timer_set(m->grace.fd, m->cfg.grace_ms);
+}
+
+/* Before a signal kills us the terminal is put back. */
+static void on_fatal(int sig)
+{
+    term_restore(&terminal);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+/* --- opening ------------------------------------------------------------------------------ */
+
+static int open_log(const struct config *c, struct err *e)
+{
+    int fd = STDERR_FILENO;
+
+    if (c->log_file) {
+        fd = open(c->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+        if (fd < 0)
+            return err_set(e, errno, "log file %s: %s: give a path that can be written",
+                           c->log_file, strerror(errno));
+    }
+    log_init(fd, c->log_level);
+    return 0;
+}
+
+static int open_pidfile(struct machine *m, struct err *e)
+{
+    const char *path = m->cfg.pidfile;
+
+    if (!path)
+        return 0;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+
+    if (fd < 0 || dprintf(fd, "%d\n", getpid()) < 0) {
+        int code = errno;
+
+        if (fd >= 0)
+            close(fd);
+        return err_set(e, code, "pidfile %s: %s: give a path that can be written", path,
+                       strerror(code));
+    }
+    close(fd);
+    m->pidfile_made = true;
+    return 0;
+}
+
+static int open_console(struct machine *m, struct err *e)
+{
+    const struct config_console *c = &m->cfg.console;
+    int ret = 0;
+
+    switch (c->kind) {
+    case CONFIG_CONSOLE_STDIO:
+        return stream_stdio(&m->stream, e);
+    case CONFIG_CONSOLE_NONE:
+        stream_none(&m->stream);
+        return 0;
+    case CONFIG_CONSOLE_FILE:
+        return stream_file(&m->stream, c->path, e);
+    case CONFIG_CONSOLE_PTY:
+        ret = stream_pty(&m->stream, e);
+        if (ret == 0)
+            dprintf(STDERR_FILENO, "mayfly: console: %s\n", m->stream.path);
+        return ret;
+    }
+    return ret;
+}
+
+static int open_watch(struct machine *m, struct watch *w, int fd,
+                      void (*fn)(struct watch *, uint32_t), const char *what, struct err *e)
+{
+    *w = (struct watch){ .fd = fd, .events = EPOLLIN, .fn = fn, .arg = m };
+    int ret = fd < 0 ? -errno : loop_add(&m->loop, w);
+
+    return ret ? err_set(e, -ret, "%s: %s: raise the limit of open files (ulimit -n)", what,
+                         strerror(-ret))
+               : 0;
+}
+
+/* Signals are blocked in every thread and read here; those of our own faults put the terminal
+ * back and kill. */
+static int open_events(struct machine *m, struct err *e)
+{
+    static const int read_here[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT };
+    static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
+    struct sigaction sa = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_LEN(read_here); i++)
+        sigaddset(&set, read_here[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
+        sigaction(fatal[i], &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+
+    int ret = loop_init(&m->loop, e);
+
+    if (ret)
+        return ret;
+    ret = open_watch(m, &m->signals, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), on_signal,
+                     "signals", e);
+    if (ret == 0)
+        ret = open_watch(m, &m->ended, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), on_ended, "events",
+                         e);
+    if (ret == 0)
+        ret = open_watch(m, &m->timeout, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), on_timeout,
+                         "timer", e);
+    if (ret == 0)
+        ret = open_watch(m, &m->grace, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), on_grace,
+                         "timer", e);
+    return ret;
+}
+
+static int open_all(struct machine *m, struct err *e)
+{
+    int ret = open_log(&m->cfg, e);
+
+    if (ret == 0 && m->cfg.ready_fd >= 0 && fcntl(m->cfg.ready_fd, F_GETFD) < 0)
+        ret = err_set(e, EBADF,
+                      "option --ready-fd: descriptor %d is not open: pass it on to "
+                      "mayfly",
+                      m->cfg.ready_fd);
+    if (ret == 0)
+        ret = vm_open(&m->vm, e);
+    if (ret == 0)
+        ret = open_events(m, e);
+    if (ret == 0)
+        ret = open_pidfile(m, e);
+    if (ret == 0)
+        ret = open_console(m, e);
+    return ret;
+}
+
+/* --- building ----------------------------------------------------------------------------- */
+
+/* The sleep, reset and 8042 ports. A vCPU that switched the machine off does not run on. */
+static void port_read(void *ctx, uint64_t off, void *data, unsigned len)
+{
+    const struct port_window *w = ctx;
+
+    power_io_read(&w->machine->power, (uint16_t)(w->port + off), data, len);
+}
+
+static void port_write(void *ctx, uint64_t off, const void *data, unsigned len)
+{
+    const struct port_window *w = ctx;
+    struct machine *m = w->machine;
+
+    switch (power_io_write(&m->power, (uint16_t)(w->port + off), data, len)) {
+    case POWER_NONE:
+        break;
+    case POWER_OFF:
+        machine_end(m, END_POWEROFF, 0, "");
+        break;
+    case POWER_RESET:
+        machine_end(m, END_RESET, 0, "");
+        break;
+    }
+}
+
+static const struct bus_ops port_ops = { .read = port_read, .write = port_write };
+
+#ifdef MAYFLY_DEBUG
+/* make DEBUG=1: what a kernel with earlyprintk=serial tells before it has a console. The line
+ * status register says that the transmitter is empty. */
+static void debug_port_read(void *ctx, uint64_t off, void *data, unsigned len)
+{
+    (void)ctx;
+    memset(data, off == 5 ? 0x60 : 0, len);
+}
+
+static void debug_port_write(void *ctx, uint64_t off, const void *data, unsigned len)
+{
+    (void)ctx;
+    if (off == 0 && write(STDERR_FILENO, data, len) < 0)
+        errno = 0;
+}
+
+static const struct bus_ops debug_port_ops = { .read = debug_port_read, .write = debug_port_write };
+#endif
+
+static int build_ports(struct machine *m, struct err *e)
+{
+    int ret = 0;
+
+    for (size_t i = 0; ret == 0 && i < ARRAY_LEN(m->port); i++)
+        ret = bus_add(&m->pio, m->port[i].port, m->port[i].len, &port_ops, &m->port[i]);
+#ifdef MAYFLY_DEBUG
+    if (ret == 0)
+        ret = bus_add(&m->pio, 0x3f8, 8, &debug_port_ops, NULL);
+#endif
+    return ret ? err_set(e, -ret, "I/O ports: %s", strerror(-ret)) : 0;
+}
+
+/* Gives a device its loop's slot, window and interrupt; it is wired to KVM in build_vm. */
+static int build_slot(struct machine *m, struct slot *s, struct virtio_dev *dev, struct err *e)
+{
+    int ret = boot_device_slot(m->n_slots, m->cfg.mmio_cmdline, &s->at, e);
+
+    if (ret == 0)
+        ret = virtio_mmio_init(&s->mmio, dev, e);
+    if (ret) {
+        dev->cls->free(dev);
+        loop_fini(&s->loop);
+        return ret;
+    }
+    s->dev = dev;
+    m->n_slots++;
+    ret = bus_add(&m->mmio, s->at.base.v, s->at.len, &virtio_mmio_ops, &s->mmio);
+    return ret ? err_set(e, -ret, "%s: window: %s", dev->name, strerror(-ret)) : 0;
+}
+
+static int build_devices(struct machine *m, struct err *e)
+{
+    struct slot *s = &m->slot[m->n_slots];
+    struct console_opts o = { .stream = &m->stream, .escape = on_escape, .escape_arg = m };
+    int ret = loop_init(&s->loop, e);
+
+    if (ret)
+        return ret;
+    struct virtio_dev *console = console_new(&m->mem, &s->loop, &o, e);
+
+    if (!console) {
+        loop_fini(&s->loop);
+        return -e->code;
+    }
+    return build_slot(m, s, console, e);
+}
+
+static int build_guest(struct machine *m, struct boot_state *state, struct err *e)
+{
+    const struct config *c = &m->cfg;
+    struct boot_device devices[BOOT_DEVICES_MAX];
+    struct boot_config b = {
+        .kernel = c->kernel,
+        .initrds = c->initrd.path,
+        .n_initrds = (int)c->initrd.n,
+        .cmdline_extra = c->cmdline,
+        .cmdline_raw = c->cmdline_raw,
+        .entry = (enum boot_entry)c->entry,
+        .mmio_cmdline = c->mmio_cmdline,
+        .cpus = (unsigned)c->cpus,
+        .devices = devices,
+        .n_devices = (int)m->n_slots,
+    };
+
+    _Static_assert((int)CONFIG_ENTRY_AUTO == BOOT_ENTRY_AUTO &&
+                       (int)CONFIG_ENTRY_ELF == BOOT_ENTRY_ELF &&
+                       (int)CONFIG_ENTRY_PVH == BOOT_ENTRY_PVH,
+                   "one order");
+    for (unsigned i = 0; i < m->n_slots; i++)
+        devices[i] = m->slot[i].at;
+    /* At boot time of the host it could block: then the guest does without a seed, as on a PC. */
+    if (getrandom(b.seed, sizeof b.seed, GRND_NONBLOCK) != (ssize_t)sizeof b.seed)
+        log_warn("the host has no random seed for the guest yet");
+    int ret = boot_load(&m->mem, &b, state, e);
+
+    explicit_bzero(b.seed, sizeof b.seed);
+    return ret;
+}
+
+/* VM, vCPUs, and last the wires between devices and KVM: the irqchip's memslots and its bus want
+ * this order (docs/architecture.md). */
+static int build_vm(struct machine *m, const struct boot_state *b, struct err *e)
+{
+    const struct vcpu_start start = {
+        .long_mode = b->mode == BOOT_MODE_LONG64,
+        .rip = b->rip,
+        .rsp = b->rsp,
+        .rsi = b->rsi,
+        .rbx = b->rbx,
+        .cr3 = b->cr3,
+        .gdt_base = b->gdt_base,
+        .gdt_limit = b->gdt_limit,
+        .cs = b->code.selector,
+        .ds = b->data.selector,
+        .tr = b->tss.selector,
+    };
+    int ret = vm_create(&m->vm, &m->mem, e);
+
+    m->vcpus.vm = &m->vm;
+    m->vcpus.mmio = &m->mmio;
+    m->vcpus.pio = &m->pio;
+    m->vcpus.on_end = on_vcpu_end;
+    m->vcpus.arg = m;
+    if (ret == 0)
+        ret = vcpus_create(&m->vcpus, (unsigned)m->cfg.cpus, &start, e);
+    for (unsigned i = 0; ret == 0 && i < m->n_slots; i++) {
+        const struct slot *s = &m->slot[i];
+        gpa_t notify = { s->at.base.v + VIRTIO_MMIO_QUEUE_NOTIFY };
+
+        ret = vm_irqfd(&m->vm, s->at.gsi, s->dev->irqfd, e);
+        for (unsigned q = 0; ret == 0 && q < s->dev->cls->nq; q++)
+            ret = vm_ioeventfd(&m->vm, notify, q, s->dev->queue[q].kick.fd, e);
+    }
+    return ret;
+}
+
+static int build_all(struct machine *m, struct err *e)
+{
+    const struct gmem_opts o = { .hugepages = m->cfg.hugepages, .prefault = m->cfg.prefault };
+    struct boot_state state;
+    int ret = gmem_init(&m->mem, m->cfg.memory, &o, e);
+
+    if (ret == 0)
+        ret = build_ports(m, e);
+    if (ret == 0)
+        ret = build_devices(m, e);
+    if (ret == 0)
+        ret = build_guest(m, &state, e);
+    if (ret == 0)
+        ret = build_vm(m, &state, e);
+    return ret;
+}
+
+/* --- running ------------------------------------------------------------------------------ */
+
+static int spawn_all(struct machine *m, struct err *e)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && i < m->n_slots; i++)
+        ret = loop_start(&m->slot[i].loop, m->slot[i].dev->name, e);
+    if (ret)
+        return ret;
+    if (m->cfg.console.kind == CONFIG_CONSOLE_STDIO && m->stream.in_tty)
+        log_set_raw(term_raw(&terminal, STDIN_FILENO));
+    if (m->cfg.timeout_ms)
+        timer_set(m->timeout.fd, m->cfg.timeout_ms);
+    ret = vcpus_run(&m->vcpus, e);
+    if (ret == 0 && m->cfg.ready_fd >= 0) {
+        if (write(m->cfg.ready_fd, "R", 1) != 1)
+            log_warn("option --ready-fd: %s", strerror(errno));
+        close(m->cfg.ready_fd);
+    }
+    return ret;
+}
+
+/* Brings every thread in; what the guest printed last still goes out. */
+static void join_all(struct machine *m)
+{
+    vcpus_join(&m->vcpus);
+    for (unsigned i = 0; i < m->n_slots; i++)
+        loop_join(&m->slot[i].loop);
+    if (m->n_slots) {
+        uint64_t lost = console_finish(m->slot[0].dev, (int)min_u64(m->cfg.grace_ms, INT32_MAX));
+
+        if (lost)
+            log_warn("console: the reader did not take the last %" PRIu64 " bytes", lost);
+    }
+    term_restore(&terminal);
+    log_set_raw(false);
+}
+
+static void free_all(struct machine *m)
+{
+    vcpus_free(&m->vcpus);
+    for (unsigned i = 0; i < m->n_slots; i++) {
+        virtio_mmio_fini(&m->slot[i].mmio);
+        m->slot[i].dev->cls->free(m->slot[i].dev);
+        loop_fini(&m->slot[i].loop);
+    }
+    vm_close(&m->vm);
+    stream_close(&m->stream);
+    gmem_fini(&m->mem);
+    if (m->pidfile_made)
+        unlink(m->cfg.pidfile);
+    /* Descriptors and the main loop end with the process. */
+}
+
+/* --- telling how it ended ----------------------------------------------------------------- */
+
+/* A guest that died before its console existed is not silent: the end of its log, if it is found
+ * in its memory. */
+static void tell_guest_log(const struct machine *m)
+{
+    static char text[4096];
+    size_t n = klog_find(&m->mem, text, sizeof text - 1);
+
+    if (n == 0) {
+        dprintf(STDERR_FILENO, "mayfly: the guest never used its console, and no kernel log is "
+                               "found in its memory\n");
+        return;
+    }
+    dprintf(STDERR_FILENO, "mayfly: the guest never used its console; the end of its kernel log:"
+                           "\n");
+    text[n] = 0;
+    for (char *line = text, *next; line && *line; line = next) {
+        next = strchr(line, '\n');
+        if (next)
+            *next++ = 0;
+        dprintf(STDERR_FILENO, "| %s\n", line);
+    }
+}
+
+static void tell_vcpus(const struct machine *m)
+{
+    for (unsigned i = 0; i < m->vcpus.n; i++)
+        dprintf(STDERR_FILENO, "mayfly: vCPU %u is at RIP 0x%" PRIx64 "\n", i,
+                vcpu_rip(&m->vcpus.cpu[i]));
+}
+
+/* The last line, and the status. */
+static int tell_end(struct machine *m)
+{
+    enum ending why = (enum ending)atomic_load(&m->ending);
+    bool panicked = (why == END_RESET || why == END_TRIPLE) && boot_panicked(&m->mem);
+    bool orderly = why == END_POWEROFF || (why == END_RESET && !panicked);
+
+    if (!orderly && m->n_slots && !console_was_used(m->slot[0].dev)) {
+        tell_guest_log(m);
+        if (why == END_TIMEOUT || why == END_SIGNAL)
+            tell_vcpus(m);
+    }
+    uint64_t rip = m->end_vcpu < m->vcpus.n ? vcpu_rip(&m->vcpus.cpu[m->end_vcpu]) : 0;
+
+    if (panicked) {
+        dprintf(STDERR_FILENO, "mayfly: the guest's kernel panicked\n");
+        return EXIT_PANIC;
+    }
+    switch (why) {
+    case END_NONE:
+    case END_POWEROFF:
+        dprintf(STDERR_FILENO, "mayfly: the guest powered off\n");
+        return 0;
+    case END_RESET:
+        dprintf(STDERR_FILENO, "mayfly: the guest rebooted; Mayfly ends there\n");
+        return 0;
+    case END_TRIPLE:
+        dprintf(STDERR_FILENO, "mayfly: the guest triple-faulted: vCPU %u at RIP 0x%" PRIx64 "\n",
+                m->end_vcpu, rip);
+        return EXIT_TRIPLE_FAULT;
+    case END_FAULT:
+        dprintf(STDERR_FILENO,
+                "mayfly: vCPU %u can't go on: %s, at RIP 0x%" PRIx64 ": does "
+                "`mayfly probe` say that Linux boots here?\n",
+                m->end_vcpu, m->end_text, rip);
+        return EXIT_MAYFLY;
+    case END_TIMEOUT:
+        dprintf(STDERR_FILENO, "mayfly: the time of --timeout was up; the guest was ended\n");
+        return EXIT_TIMEOUT;
+    case END_SIGNAL:
+        if (atomic_load(&m->escaped)) {
+            dprintf(STDERR_FILENO, "mayfly: Ctrl-] was pressed three times; the guest was ended\n");
+            return EXIT_SIGNALLED + SIGINT;
+        }
+        dprintf(STDERR_FILENO, "mayfly: %s: the guest was ended\n", strsignal(m->signal));
+        return EXIT_SIGNALLED + m->signal;
+    }
+    return EXIT_MAYFLY;
+}
+
+static int fail(const struct err *e)
+{
+    dprintf(STDERR_FILENO, "mayfly: %s\n", e->msg);
+    return EXIT_MAYFLY;
+}
+
+static int run(struct machine *m)
+{
+    struct err e;
+    int ret = open_all(m, &e);
+
+    if (ret == 0)
+        ret = build_all(m, &e);
+    if (ret == 0)
+        ret = spawn_all(m, &e);
+    if (ret == 0)
+        loop_run(&m->loop);
+    join_all(m);
+    int status = ret ? fail(&e) : tell_end(m);
+
+    free_all(m);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static struct machine m; /* zeroed, and too large for a stack */
+    struct err e;
+
+    relro_protect();
+    stream_none(&m.stream);
+    m.vm.kvm = m.vm.fd = -1;
+    m.port[0] = (struct port_window){ &m, POWER_PORT_SLEEP_CONTROL, 3 };
+    m.port[1] = (struct port_window){ &m, POWER_PORT_8042, 1 };
+    if (config_from_args(&m.cfg, argc, argv, &e))
+        return fail(&e);
+    switch (m.cfg.command) {
+    case CONFIG_RUN:
+        return run(&m);
+    case CONFIG_PROBE:
+        return probe_run(stdout) ? 0 : 1;
+    case CONFIG_VERSION:
+        return printf("mayfly %s\n", MAYFLY_VERSION) < 0 || fflush(stdout) ? EXIT_MAYFLY : 0;
+    case CONFIG_NONE:
+    case CONFIG_HELP:
+        break;
+    }
+    config_help(stdout);
+    return fflush(stdout) ? EXIT_MAYFLY : 0;
+}
