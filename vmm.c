@@ -259,7 +259,7 @@ static int open_events(struct machine *m, struct err *e)
 {
     static const int read_here[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT };
     static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
-    struct sigaction sa = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
+    struct sigaction sa = { .sa_handler = on_fatal };
     sigset_t set;
 
     sigemptyset(&set);

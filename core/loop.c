@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -210,12 +211,16 @@ void loop_call(struct loop *l, void (*fn)(void *), void *arg)
 
 static void *loop_main(void *arg)
 {
-    loop_run(arg);
+    struct loop *l = arg;
+
+    thread_name(l->name);
+    loop_run(l);
     return NULL;
 }
 
 int loop_start(struct loop *l, const char *name, struct err *e)
 {
+    snprintf(l->name, sizeof l->name, "%s", name);
     int ret = thread_start(&l->thread, name, LOOP_STACK, loop_main, l, e);
 
     l->has_thread = ret == 0;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "core/num.h"
 
 struct loop;
 
@@ -33,6 +34,7 @@ struct loop {
     struct watch *always;
     bool stop;
     pthread_t thread;
+    char name[16]; /* of the thread */
     bool has_thread;
     /* The door: one call at a time, under lock. */
     pthread_mutex_t lock;
@@ -64,9 +66,9 @@ void loop_stop(struct loop *l);
  * that holds no lock the loop takes. On a loop that does not run yet or any more, fn runs here. */
 void loop_call(struct loop *l, void (*fn)(void *), void *arg);
 
-/* A thread that runs the loop, all signals blocked, stack of LOOP_STACK. name: at most 15 bytes.
+/* A thread that runs the loop, signals blocked, stack of LOOP_STACK. name: at most 15 bytes.
  * 0 or -errno with *e. loop_join stops it and waits for it. */
-#define LOOP_STACK (32 * 1024)
+#define LOOP_STACK (32 * KIB)
 int loop_start(struct loop *l, const char *name, struct err *e);
 void loop_join(struct loop *l);
 

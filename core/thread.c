@@ -4,6 +4,9 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+
+#include "core/num.h"
 
 /* Sanitizers put redzones around every local. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -17,24 +20,32 @@
 #define STACK_FACTOR 1
 #endif
 
-int thread_start(pthread_t *t, const char *name, size_t stack, void *(*fn)(void *), void *arg,
+int thread_start(pthread_t *t, const char *what, size_t stack, void *(*fn)(void *), void *arg,
                  struct err *e)
 {
     pthread_attr_t attr;
-    sigset_t all, before;
+    /* Blocked, these would kill without the handler that puts the terminal back. */
+    static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
+    sigset_t set, before;
 
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, stack * STACK_FACTOR);
-    sigfillset(&all);
+    sigfillset(&set);
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++)
+        sigdelset(&set, faults[i]);
     /* A thread inherits the mask: blocked here, no signal can slip in before it runs. */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_sigmask(SIG_SETMASK, &set, &before);
     int code = pthread_create(t, &attr, fn, arg);
 
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
     if (code)
         return err_set(e, code, "thread %s: %s: raise the limit of processes (ulimit -u, pids.max)",
-                       name, strerror(code));
-    pthread_setname_np(*t, name);
+                       what, strerror(code));
     return 0;
+}
+
+void thread_name(const char *name)
+{
+    prctl(PR_SET_NAME, name);
 }

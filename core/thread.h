@@ -1,4 +1,5 @@
-/* Threads with small explicit stacks and no signals: all signals belong to the main thread. */
+/* Threads with small explicit stacks and no signals: all belong to the main thread, but for those
+ * that a thread's own fault raises. */
 #ifndef MAYFLY_CORE_THREAD_H
 #define MAYFLY_CORE_THREAD_H
 
@@ -7,9 +8,12 @@
 
 #include "core/err.h"
 
-/* Starts fn(arg) on a thread called name (at most 15 bytes) with stack bytes of stack and every
- * signal blocked. 0, or -errno with *e. Joinable. */
-int thread_start(pthread_t *t, const char *name, size_t stack, void *(*fn)(void *), void *arg,
+/* Starts fn(arg) on a thread with stack bytes of stack and every signal blocked but SIGSEGV and
+ * its like. what names it in an error. 0, or -errno with *e. Joinable. */
+int thread_start(pthread_t *t, const char *what, size_t stack, void *(*fn)(void *), void *arg,
                  struct err *e);
+
+/* Names the calling thread (at most 15 bytes), for ps, gdb and trace events. */
+void thread_name(const char *name);
 
 #endif

@@ -132,9 +132,8 @@ static bool probe_instructions(struct vm *vm, FILE *out, struct err *e)
         vcpu_fini(&v, vm);
     if (!all)
         err_set(e, ENOSYS,
-                "this KVM emulates guest kernels without hardware virtualization, and "
-                "its emulator can't run Linux: use a host with VT-x or AMD-V, nested "
-                "virtualization switched on if it is a VM");
+                "its KVM has no hardware virtualization behind it: use one with VT-x or AMD-V "
+                "(if it is a VM, with nested virtualization on)");
     gmem_fini(&mem);
     return all;
 }

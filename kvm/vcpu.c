@@ -16,11 +16,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/num.h"
 #include "core/thread.h"
 #include "kvm/cpuid.h"
 #include "kvm/regs.h"
 
-#define VCPU_STACK  (16 * 1024)
+#define VCPU_STACK  (16 * KIB)
 #define KICK_SIGNAL SIGRTMIN
 
 static void on_kick(int sig)
@@ -126,7 +127,7 @@ static void vcpu_end_fault(struct vcpu *v)
                run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
         if (run->internal.ndata >= 1 &&
             run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)
-            for (unsigned i = 0; i < run->emulation_failure.insn_size && i < 15; i++)
+            for (size_t i = 0; i < run->emulation_failure.insn_size && i < 15; i++)
                 snprintf(bytes + 3 * i, 4, " %02x", run->emulation_failure.insn_bytes[i]);
         snprintf(text, sizeof text, "KVM can't emulate an instruction%s%s", *bytes ? ":" : "",
                  bytes);
@@ -166,6 +167,8 @@ static void *vcpu_main(void *arg)
     sigset_t kick;
     char text[80];
 
+    snprintf(text, sizeof text, "vcpu%u", v->id);
+    thread_name(text);
     sigemptyset(&kick);
     sigaddset(&kick, KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
@@ -184,13 +187,9 @@ static void *vcpu_main(void *arg)
 
 int vcpus_run(struct vcpus *c, struct err *e)
 {
-    char name[16];
-
     for (unsigned i = 0; i < c->n; i++) {
         struct vcpu *v = &c->cpu[i];
-
-        snprintf(name, sizeof name, "vcpu%u", i);
-        int ret = thread_start(&v->thread, name, VCPU_STACK, vcpu_main, v, e);
+        int ret = thread_start(&v->thread, "of a vCPU", VCPU_STACK, vcpu_main, v, e);
 
         if (ret) {
             vcpus_join(c);
