@@ -14,7 +14,7 @@ B := build$(if $(DEBUG),/debug)
 
 # Rooms of the shipped binary.
 ROOMS := core kvm boot host virtio config
-SRCS  := vmm.c $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.c)))
+SRCS  := vmm.c report.c $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.c)))
 ASMS  := $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.S)))
 OBJS  := $(SRCS:%.c=$(B)/obj/%.o) $(ASMS:%.S=$(B)/obj/%.o)
 

@@ -21,73 +21,15 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "boot/boot.h"
-#include "boot/klog.h"
-#include "boot/power.h"
 #include "config/args.h"
 #include "config/help.h"
-#include "core/bus.h"
 #include "core/log.h"
-#include "core/loop.h"
 #include "core/num.h"
 #include "core/relro.h"
-#include "host/stream.h"
 #include "host/term.h"
 #include "kvm/probe.h"
-#include "kvm/vcpu.h"
 #include "virtio/console.h"
-#include "virtio/mmio.h"
-
-/* Exit statuses (docs/mayfly.1, EXIT STATUS). */
-enum {
-    EXIT_PANIC = 70,
-    EXIT_TRIPLE_FAULT = 71,
-    EXIT_TIMEOUT = 124,
-    EXIT_MAYFLY = 125,
-    EXIT_SIGNALLED = 128, /* + n */
-};
-
-/* How the machine ended. */
-enum ending { END_NONE, END_POWEROFF, END_RESET, END_TRIPLE, END_FAULT, END_TIMEOUT, END_SIGNAL };
-
-/* A device in its place: transport, loop, window, interrupt. */
-struct slot {
-    struct virtio_dev *dev;
-    struct virtio_mmio mmio;
-    struct loop loop;
-    struct boot_device at;
-};
-
-struct machine;
-
-/* Ports that boot/power.c answers. */
-struct port_window {
-    struct machine *machine;
-    uint16_t port, len;
-};
-
-struct machine {
-    struct config cfg;
-    struct gmem mem;
-    struct vm vm;
-    struct vcpus vcpus;
-    struct bus mmio, pio;
-    struct power power;
-    struct port_window port[2];
-    struct stream stream;
-    struct slot slot[BOOT_DEVICES_MAX];
-    unsigned n_slots;
-    /* This thread's loop and what it waits for. */
-    struct loop loop;
-    struct watch signals, timeout, grace, ended;
-    int signal; /* the first that asked for an end */
-    bool pidfile_made;
-    /* Written once, by the thread that ends the machine first. */
-    _Atomic int ending;
-    unsigned end_vcpu;
-    char end_text[160];
-    _Atomic bool escaped;
-};
+#include "vmm.h"
 
 /* The terminal is the process's, and signal handlers restore it. */
 static struct term terminal;
@@ -517,8 +459,10 @@ static int spawn_all(struct machine *m, struct err *e)
 static void join_all(struct machine *m)
 {
     vcpus_join(&m->vcpus);
-    for (unsigned i = 0; i < m->n_slots; i++)
+    for (unsigned i = 0; i < m->n_slots; i++) {
+        virtio_settle(m->slot[i].dev);
         loop_join(&m->slot[i].loop);
+    }
     if (m->n_slots) {
         uint64_t lost = console_finish(m->slot[0].dev, (int)min_u64(m->cfg.grace_ms, INT32_MAX));
 
@@ -545,88 +489,6 @@ static void free_all(struct machine *m)
     /* Descriptors and the main loop end with the process. */
 }
 
-/* --- telling how it ended ----------------------------------------------------------------- */
-
-/* A guest that died before its console existed is not silent: the end of its log, if it is found
- * in its memory. */
-static void tell_guest_log(const struct machine *m)
-{
-    static char text[4096];
-    size_t n = klog_find(&m->mem, text, sizeof text - 1);
-
-    if (n == 0) {
-        dprintf(STDERR_FILENO, "mayfly: the guest never used its console, and no kernel log is "
-                               "found in its memory\n");
-        return;
-    }
-    dprintf(STDERR_FILENO, "mayfly: the guest never used its console; the end of its kernel log:"
-                           "\n");
-    text[n] = 0;
-    for (char *line = text, *next; line && *line; line = next) {
-        next = strchr(line, '\n');
-        if (next)
-            *next++ = 0;
-        dprintf(STDERR_FILENO, "| %s\n", line);
-    }
-}
-
-static void tell_vcpus(const struct machine *m)
-{
-    for (unsigned i = 0; i < m->vcpus.n; i++)
-        dprintf(STDERR_FILENO, "mayfly: vCPU %u is at RIP 0x%" PRIx64 "\n", i,
-                vcpu_rip(&m->vcpus.cpu[i]));
-}
-
-/* The last line, and the status. */
-static int tell_end(struct machine *m)
-{
-    enum ending why = (enum ending)atomic_load(&m->ending);
-    bool panicked = (why == END_RESET || why == END_TRIPLE) && boot_panicked(&m->mem);
-    bool orderly = why == END_POWEROFF || (why == END_RESET && !panicked);
-
-    if (!orderly && m->n_slots && !console_was_used(m->slot[0].dev)) {
-        tell_guest_log(m);
-        if (why == END_TIMEOUT || why == END_SIGNAL)
-            tell_vcpus(m);
-    }
-    uint64_t rip = m->end_vcpu < m->vcpus.n ? vcpu_rip(&m->vcpus.cpu[m->end_vcpu]) : 0;
-
-    if (panicked) {
-        dprintf(STDERR_FILENO, "mayfly: the guest's kernel panicked\n");
-        return EXIT_PANIC;
-    }
-    switch (why) {
-    case END_NONE:
-    case END_POWEROFF:
-        dprintf(STDERR_FILENO, "mayfly: the guest powered off\n");
-        return 0;
-    case END_RESET:
-        dprintf(STDERR_FILENO, "mayfly: the guest rebooted; Mayfly ends there\n");
-        return 0;
-    case END_TRIPLE:
-        dprintf(STDERR_FILENO, "mayfly: the guest triple-faulted: vCPU %u at RIP 0x%" PRIx64 "\n",
-                m->end_vcpu, rip);
-        return EXIT_TRIPLE_FAULT;
-    case END_FAULT:
-        dprintf(STDERR_FILENO,
-                "mayfly: vCPU %u can't go on: %s, at RIP 0x%" PRIx64 ": does "
-                "`mayfly probe` say that Linux boots here?\n",
-                m->end_vcpu, m->end_text, rip);
-        return EXIT_MAYFLY;
-    case END_TIMEOUT:
-        dprintf(STDERR_FILENO, "mayfly: the time of --timeout was up; the guest was ended\n");
-        return EXIT_TIMEOUT;
-    case END_SIGNAL:
-        if (atomic_load(&m->escaped)) {
-            dprintf(STDERR_FILENO, "mayfly: Ctrl-] was pressed three times; the guest was ended\n");
-            return EXIT_SIGNALLED + SIGINT;
-        }
-        dprintf(STDERR_FILENO, "mayfly: %s: the guest was ended\n", strsignal(m->signal));
-        return EXIT_SIGNALLED + m->signal;
-    }
-    return EXIT_MAYFLY;
-}
-
 static int fail(const struct err *e)
 {
     dprintf(STDERR_FILENO, "mayfly: %s\n", e->msg);
@@ -645,7 +507,7 @@ static int run(struct machine *m)
     if (ret == 0)
         loop_run(&m->loop);
     join_all(m);
-    int status = ret ? fail(&e) : tell_end(m);
+    int status = ret ? fail(&e) : report_end(m);
 
     free_all(m);
     return status;

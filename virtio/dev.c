@@ -18,17 +18,22 @@
 
 #include "core/num.h"
 
+static void dev_serve(struct virtio_queue *q)
+{
+    struct virtio_dev *d = q->dev;
+
+    if (d->active && !d->broken && virtq_running(&q->vq))
+        d->cls->kick(d, (unsigned)(q - d->queue));
+}
+
 static void dev_on_kick(struct watch *w, uint32_t revents)
 {
     struct virtio_queue *q = w->arg;
-    struct virtio_dev *d = q->dev;
     uint64_t count;
 
     (void)revents;
-    if (read(w->fd, &count, sizeof count) < 0)
-        return;
-    if (d->active && !d->broken && virtq_running(&q->vq))
-        d->cls->kick(d, (unsigned)(q - d->queue));
+    if (read(w->fd, &count, sizeof count) == sizeof count)
+        dev_serve(q);
 }
 
 int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char *name,
@@ -267,6 +272,21 @@ void virtio_reset(struct virtio_dev *d)
     struct crossing c = { .dev = d };
 
     loop_call(d->loop, cross_reset, &c);
+}
+
+static void cross_settle(void *arg)
+{
+    struct crossing *c = arg;
+
+    for (unsigned i = 0; i < c->dev->cls->nq; i++)
+        dev_serve(&c->dev->queue[i]);
+}
+
+void virtio_settle(struct virtio_dev *d)
+{
+    struct crossing c = { .dev = d };
+
+    loop_call(d->loop, cross_settle, &c);
 }
 
 static void cross_save(void *arg)

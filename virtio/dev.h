@@ -104,6 +104,10 @@ void virtio_read_config(struct virtio_dev *d, unsigned off, void *data, unsigned
 void virtio_write_config(struct virtio_dev *d, unsigned off, const void *data, unsigned n);
 void virtio_notify(struct virtio_dev *d, unsigned q);
 
+/* Serves what the driver made available and a kick may not have told yet. With the vCPUs stopped,
+ * so that a guest's last words are not lost when it powers off right behind them. */
+void virtio_settle(struct virtio_dev *d);
+
 /* The device's part of a snapshot: everything beyond the transport's registers. With the vCPUs
  * stopped. virtio_load: into a fresh device, with the transport's setup; 0, or -errno when the
  * bytes are not a state this device can have. */
