@@ -10,6 +10,8 @@
 #include "virtio/console.h"
 #include "vmm.h"
 
+#define RIP_RESET 0xfff0 /* where a processor starts */
+
 /* A guest that died before its console existed is not silent: the end of its log, if it is found
  * in its memory. */
 static void tell_guest_log(const struct machine *m)
@@ -66,8 +68,15 @@ int report_end(const struct machine *m)
         dprintf(STDERR_FILENO, "mayfly: the guest rebooted; Mayfly ends there\n");
         return 0;
     case END_TRIPLE:
-        dprintf(STDERR_FILENO, "mayfly: the guest triple-faulted: vCPU %u at RIP 0x%" PRIx64 "\n",
-                m->end_vcpu, rip);
+        if (rip == RIP_RESET)
+            dprintf(STDERR_FILENO,
+                    "mayfly: the guest triple-faulted: vCPU %u (KVM has reset it, as it does on "
+                    "AMD: its RIP is lost)\n",
+                    m->end_vcpu);
+        else
+            dprintf(STDERR_FILENO,
+                    "mayfly: the guest triple-faulted: vCPU %u at RIP 0x%" PRIx64 "\n",
+                    m->end_vcpu, rip);
         return EXIT_TRIPLE_FAULT;
     case END_FAULT:
         dprintf(STDERR_FILENO,

@@ -18,6 +18,7 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -95,6 +96,7 @@ static void on_signal(struct watch *w, uint32_t revents)
 {
     struct machine *m = w->arg;
     struct signalfd_siginfo si;
+    uint64_t one = 1;
 
     (void)revents;
     if (read(w->fd, &si, sizeof si) != sizeof si)
@@ -113,6 +115,8 @@ static void on_signal(struct watch *w, uint32_t revents)
         return;
     }
     m->signal = sig;
+    if (m->button >= 0 && write(m->button, &one, sizeof one) < 0)
+        log_warn("the guest's power button: %s", strerror(errno));
     log_info("%s: the guest has %" PRId64 " ms to end", strsignal(sig), m->cfg.grace_ms);
     timer_set(m->grace.fd, m->cfg.grace_ms);
 }
@@ -147,9 +151,15 @@ static int open_pidfile(struct machine *m, struct err *e)
 
     if (!path)
         return 0;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    /* Removed at the end, so it is a file or nothing; and a pipe must not wait for its reader. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0644);
+    struct stat st;
 
-    if (fd < 0 || dprintf(fd, "%d\n", getpid()) < 0) {
+    if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))) {
+        close(fd);
+        return err_set(e, EINVAL, "pidfile %s: is no regular file: give the path of one", path);
+    }
+    if (fd < 0 || ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", getpid()) < 0) {
         int code = errno;
 
         if (fd >= 0)
@@ -200,7 +210,10 @@ static int open_watch(struct machine *m, struct watch *w, int fd,
 static int open_events(struct machine *m, struct err *e)
 {
     static const int read_here[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT };
-    static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
+    /* Those of our own faults, and all others that would kill without a word to the terminal. */
+    static const int fatal[] = { SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,   SIGABRT,   SIGSYS,
+                                 SIGTRAP, SIGUSR1, SIGUSR2, SIGALRM,  SIGVTALRM, SIGPROF,
+                                 SIGXCPU, SIGIO,   SIGPWR,  SIGSTKFLT };
     struct sigaction sa = { .sa_handler = on_fatal };
     sigset_t set;
 
@@ -210,7 +223,8 @@ static int open_events(struct machine *m, struct err *e)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
         sigaction(fatal[i], &sa, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN); /* a reader that went away, and a limit of the file's size, show */
+    signal(SIGXFSZ, SIG_IGN); /* as errors where we write */
 
     int ret = loop_init(&m->loop, e);
 
@@ -232,13 +246,16 @@ static int open_events(struct machine *m, struct err *e)
 
 static int open_all(struct machine *m, struct err *e)
 {
-    int ret = open_log(&m->cfg, e);
+    int ret = 0;
 
-    if (ret == 0 && m->cfg.ready_fd >= 0 && fcntl(m->cfg.ready_fd, F_GETFD) < 0)
+    /* Before any file of ours can have that number. */
+    if (m->cfg.ready_fd >= 0 && fcntl(m->cfg.ready_fd, F_GETFD) < 0)
         ret = err_set(e, EBADF,
                       "option --ready-fd: descriptor %d is not open: pass it on to "
                       "mayfly",
                       m->cfg.ready_fd);
+    if (ret == 0)
+        ret = open_log(&m->cfg, e);
     if (ret == 0)
         ret = vm_open(&m->vm, e);
     if (ret == 0)
@@ -378,6 +395,16 @@ static int build_guest(struct machine *m, struct boot_state *state, struct err *
     return ret;
 }
 
+/* A signal to us presses it; a guest without ACPI has none. */
+static int build_button(struct machine *m, struct err *e)
+{
+    m->button = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (m->button < 0)
+        return err_set(e, errno, "power button: %s: raise the limit of open files (ulimit -n)",
+                       strerror(errno));
+    return vm_irqfd(&m->vm, BOOT_BUTTON_GSI, m->button, e);
+}
+
 /* VM, vCPUs, and last the wires between devices and KVM: the irqchip's memslots and its bus want
  * this order (docs/architecture.md). */
 static int build_vm(struct machine *m, const struct boot_state *b, struct err *e)
@@ -404,6 +431,8 @@ static int build_vm(struct machine *m, const struct boot_state *b, struct err *e
     m->vcpus.arg = m;
     if (ret == 0)
         ret = vcpus_create(&m->vcpus, (unsigned)m->cfg.cpus, &start, e);
+    if (ret == 0 && !m->cfg.mmio_cmdline)
+        ret = build_button(m, e);
     for (unsigned i = 0; ret == 0 && i < m->n_slots; i++) {
         const struct slot *s = &m->slot[i];
         gpa_t notify = { s->at.base.v + VIRTIO_MMIO_QUEUE_NOTIFY };
@@ -509,8 +538,23 @@ static int run(struct machine *m)
     join_all(m);
     int status = ret ? fail(&e) : report_end(m);
 
+    if (ret && m->stream.made)
+        unlink(m->cfg.console.path);
     free_all(m);
     return status;
+}
+
+/* The place of a closed standard descriptor would go to the next file opened, and then the console
+ * or a message into that. Each is held by one open the wrong way round. */
+static void hold_standard_fds(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) {
+            int held = open("/dev/null", fd ? O_RDONLY : O_WRONLY);
+
+            if (held != fd)
+                _exit(EXIT_MAYFLY); /* and there may be nowhere to say so */
+        }
 }
 
 int main(int argc, char **argv)
@@ -519,8 +563,9 @@ int main(int argc, char **argv)
     struct err e;
 
     relro_protect();
+    hold_standard_fds();
     stream_none(&m.stream);
-    m.vm.kvm = m.vm.fd = -1;
+    m.vm.kvm = m.vm.fd = m.button = -1;
     m.port[0] = (struct port_window){ &m, POWER_PORT_SLEEP_CONTROL, 3 };
     m.port[1] = (struct port_window){ &m, POWER_PORT_8042, 1 };
     if (config_from_args(&m.cfg, argc, argv, &e))

@@ -58,6 +58,7 @@ struct machine {
     /* This thread's loop and what it waits for. */
     struct loop loop;
     struct watch signals, timeout, grace, ended;
+    int button; /* an eventfd: a signal presses the guest's power button; -1 without ACPI */
     int signal; /* the first that asked for an end */
     bool pidfile_made;
     /* Written once, by the thread that ends the machine first. */

@@ -3,7 +3,7 @@
  * "Hardware-reduced" says that there are no fixed registers, no SCI, no PM timer, no 8259 and no
  * 8254: Linux then probes for none of them and needs just the tables below.
  *
- *   RSDP -> XSDT -> FADT -> DSDT   \_SB.V000.. the devices, \_S5 for the power-off
+ *   RSDP -> XSDT -> FADT -> DSDT   \_SB.V000.. the devices, PWRB the power button, \_S5
  *                -> MADT           local APICs of the vCPUs, one IOAPIC
  *
  * Reset and sleep registers are ports of power.h. Soft-off needs both the sleep control and the
@@ -125,19 +125,28 @@ static uint64_t table_end(struct aml *a, size_t mark)
     return LAYOUT_ACPI + mark;
 }
 
+/* Extended Interrupt: ResourceConsumer, Edge, ActiveHigh, Exclusive. */
+struct acpi_irq {
+    uint8_t tag;
+    uint16_t len;
+    uint8_t flags, count;
+    uint32_t gsi;
+} __attribute__((packed));
+#define ACPI_IRQ(gsi)                                                                              \
+    {                                                                                              \
+        0x89, 6, 1 << 0 /* consumer */ | 1 << 1 /* edge */, 1, gsi                                 \
+    }
+
 static void dsdt_add_device(struct aml *a, unsigned uid, const struct boot_device *d)
 {
     char name[8];
-    /* Memory32Fixed (ReadWrite), Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive), end. */
+    /* Memory32Fixed (ReadWrite), the interrupt, end. */
     const struct {
         uint8_t mem_tag;
         uint16_t mem_len;
         uint8_t writable;
         uint32_t base, len;
-        uint8_t irq_tag;
-        uint16_t irq_len;
-        uint8_t irq_flags, irq_count;
-        uint32_t gsi;
+        struct acpi_irq irq;
         uint8_t end_tag, end_checksum;
     } __attribute__((packed)) crs = {
         .mem_tag = 0x86,
@@ -145,11 +154,7 @@ static void dsdt_add_device(struct aml *a, unsigned uid, const struct boot_devic
         .writable = 1,
         .base = (uint32_t)d->base.v,
         .len = d->len,
-        .irq_tag = 0x89,
-        .irq_len = 6,
-        .irq_flags = 1 << 0 /* consumer */ | 1 << 1 /* edge */,
-        .irq_count = 1,
-        .gsi = d->gsi,
+        .irq = ACPI_IRQ(d->gsi),
         .end_tag = 0x79,
     };
 
@@ -165,6 +170,31 @@ static void dsdt_add_device(struct aml *a, unsigned uid, const struct boot_devic
     aml_close(a, dev);
 }
 
+/* The power button: a device of the method kind, and the event device (ACPI 6.3, 5.6.9) that tells
+ * of it. Neither has a register: a press is the interrupt, and its method says what it means. */
+static void dsdt_add_button(struct aml *a)
+{
+    const struct {
+        struct acpi_irq irq;
+        uint8_t end_tag, end_checksum;
+    } __attribute__((packed)) crs = { .irq = ACPI_IRQ(BOOT_BUTTON_GSI), .end_tag = 0x79 };
+    size_t dev = aml_device(a, "PWRB");
+
+    aml_name(a, "_HID");
+    aml_string(a, "PNP0C0C");
+    aml_close(a, dev);
+    dev = aml_device(a, "GED0");
+    aml_name(a, "_HID");
+    aml_string(a, "ACPI0013");
+    aml_name(a, "_CRS");
+    aml_buffer(a, &crs, sizeof crs);
+    size_t method = aml_method(a, "_EVT", 1);
+
+    aml_notify(a, "PWRB", 0x80); /* S0: pressed */
+    aml_close(a, method);
+    aml_close(a, dev);
+}
+
 static uint64_t dsdt_add(struct aml *a, const struct boot_config *c)
 {
     size_t mark = table_begin(a, "DSDT", DSDT_REVISION);
@@ -172,6 +202,7 @@ static uint64_t dsdt_add(struct aml *a, const struct boot_config *c)
 
     for (int i = 0; i < c->n_devices; i++)
         dsdt_add_device(a, (unsigned)i, &c->devices[i]);
+    dsdt_add_button(a);
     aml_close(a, scope);
 
     aml_name(a, "_S5_");

@@ -18,8 +18,10 @@ enum {
     OP_SCOPE = 0x10,
     OP_BUFFER = 0x11,
     OP_PACKAGE = 0x12,
+    OP_METHOD = 0x14,
     OP_EXT = 0x5b,
     OP_EXT_DEVICE = 0x82,
+    OP_NOTIFY = 0x86,
 };
 
 void aml_bytes(struct aml *a, const void *data, size_t len)
@@ -98,6 +100,23 @@ size_t aml_package(struct aml *a, uint8_t elements)
 
     aml_op(a, elements);
     return mark;
+}
+
+size_t aml_method(struct aml *a, const char name[4], uint8_t args)
+{
+    aml_op(a, OP_METHOD);
+    size_t mark = a->len;
+
+    aml_bytes(a, name, 4);
+    aml_op(a, args); /* not serialized */
+    return mark;
+}
+
+void aml_notify(struct aml *a, const char name[4], uint8_t value)
+{
+    aml_op(a, OP_NOTIFY);
+    aml_bytes(a, name, 4);
+    aml_int(a, value);
 }
 
 void aml_close(struct aml *a, size_t mark)

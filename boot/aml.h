@@ -20,11 +20,13 @@ void aml_name(struct aml *a, const char name[4]); /* Name (name, what comes next
 void aml_int(struct aml *a, uint32_t v);
 void aml_string(struct aml *a, const char *s);
 void aml_buffer(struct aml *a, const void *data, size_t len); /* at most UINT32_MAX bytes */
+void aml_notify(struct aml *a, const char name[4], uint8_t value);
 
 /* Objects with a PkgLength: open gives a mark for aml_close(), what comes between is inside. */
 size_t aml_scope(struct aml *a, const char name[4]); /* at the root */
 size_t aml_device(struct aml *a, const char name[4]);
 size_t aml_package(struct aml *a, uint8_t elements);
+size_t aml_method(struct aml *a, const char name[4], uint8_t args);
 void aml_close(struct aml *a, size_t mark);
 
 #endif

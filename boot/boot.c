@@ -37,7 +37,7 @@ int boot_device_slot(unsigned index, bool mmio_cmdline, struct boot_device *d, s
         return err_set(e, ENOSPC, "devices: there are interrupts for %u%s: configure fewer%s", max,
                        mmio_cmdline ? " with --mmio-cmdline" : "",
                        mmio_cmdline ? ", or leave --mmio-cmdline out" : "");
-    *d = (struct boot_device){ .base = { BOOT_DEVICE_BASE + index * BOOT_DEVICE_LEN },
+    *d = (struct boot_device){ .base = { BOOT_DEVICE_BASE + (uint64_t)index * BOOT_DEVICE_LEN },
                                .len = BOOT_DEVICE_LEN,
                                .gsi = mmio_cmdline ? legacy_irqs[index] : FIRST_GSI + index };
     return 0;

@@ -23,6 +23,8 @@
 #define BOOT_DEVICE_BASE UINT64_C(0xd0000000)
 #define BOOT_DEVICE_LEN  0x1000
 #define BOOT_DEVICES_MAX 19 /* GSIs 5 to 23: the IOAPIC has 24 pins */
+/* An edge here is a press of the power button, where the guest has ACPI. */
+#define BOOT_BUTTON_GSI 4
 
 enum boot_entry { BOOT_ENTRY_AUTO, BOOT_ENTRY_ELF, BOOT_ENTRY_PVH };
 

@@ -49,7 +49,8 @@ static void pagetable_build(struct gmem *m)
 {
     uint64_t *pml4 = gmem_span(m, (gpa_t){ LAYOUT_PML4 }, PT_LEN * sizeof *pml4);
     uint64_t *pdpt = gmem_span(m, (gpa_t){ LAYOUT_PDPT }, PT_LEN * sizeof *pdpt);
-    uint64_t *pd = gmem_span(m, (gpa_t){ LAYOUT_PD }, LAYOUT_PD_COUNT * PT_LEN * sizeof *pd);
+    uint64_t *pd = gmem_span(m, (gpa_t){ LAYOUT_PD },
+                             (uint64_t)LAYOUT_PD_COUNT * PT_LEN * sizeof *pd);
 
     pml4[0] = LAYOUT_PDPT | PTE_TABLE;
     for (unsigned i = 0; i < LAYOUT_PD_COUNT; i++)

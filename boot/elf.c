@@ -90,9 +90,10 @@ static int elf_add_segment(struct kernel *k, const Elf64_Phdr *p, struct err *e)
                        (uint64_t)p->p_filesz);
     if (end > k->end)
         k->end = end;
-    k->piece[k->n++] = (struct kernel_piece){ .off = p->p_offset,
-                                              .gpa = { p->p_paddr },
-                                              .len = p->p_filesz };
+    if (p->p_filesz) /* else it is .bss alone, and memory is zero */
+        k->piece[k->n++] = (struct kernel_piece){ .off = p->p_offset,
+                                                  .gpa = { p->p_paddr },
+                                                  .len = p->p_filesz };
     return 0;
 }
 

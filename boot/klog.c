@@ -29,11 +29,13 @@
 
 #define ID_MIN    ((UINT64_C(1) << 32) - (UINT64_C(1) << 24))
 #define ID_RANGE  (UINT64_C(2) << 24)
-#define ID_SKIP   16   /* empty records in a row that we put up with */
-#define TEXT_MIN  4    /* a shorter record is taken for an empty one */
-#define BLOCK_MAX 2048 /* a record's text is at most 1 KiB */
-#define RUN_MIN   4    /* fewer records in a row are chance */
-#define RUNS_MAX  16
+#define ID_SPAN   (UINT64_C(1) << 20) /* more records than any ring holds */
+#define ID_SKIP   16                  /* empty records in a row that we put up with */
+#define TEXT_MIN  4                   /* a shorter record is taken for an empty one */
+#define BLOCK_MIN 16                  /* an id and a word of text */
+#define BLOCK_MAX 2048                /* a record's text is at most 1 KiB */
+#define RUN_MIN   4                   /* fewer records in a row are chance */
+#define RUNS_MAX  32
 #define WORD      8
 #define PAGE      UINT64_C(4096)
 #define STEP      4096 /* pages asked for at once */
@@ -75,23 +77,16 @@ static bool block_is(const uint8_t *p)
     return true;
 }
 
-/* Keeps the RUNS_MAX newest. */
+/* Keeps the RUNS_MAX longest. */
 static void runs_add(struct run runs[RUNS_MAX], const struct run *r)
 {
-    struct run *oldest = &runs[0];
+    struct run *least = &runs[0];
 
-    if (r->count < RUN_MIN)
-        return;
-    for (size_t i = 0; i < RUNS_MAX; i++) {
-        if (runs[i].count == 0) {
-            runs[i] = *r;
-            return;
-        }
-        if (runs[i].last_id < oldest->last_id)
-            oldest = &runs[i];
-    }
-    if (r->last_id > oldest->last_id)
-        *oldest = *r;
+    for (size_t i = 1; i < RUNS_MAX; i++)
+        if (runs[i].count < least->count)
+            least = &runs[i];
+    if (r->count > least->count)
+        *least = *r;
 }
 
 /* Collects the runs in [p, end), both multiples of 8. */
@@ -99,7 +94,7 @@ static void runs_scan(struct run runs[RUNS_MAX], const uint8_t *p, const uint8_t
 {
     struct run r = { 0 };
 
-    for (; end - p >= 2 * WORD; p += WORD) {
+    for (; end - p >= BLOCK_MIN; p += WORD) {
         if (!block_is(p))
             continue;
         uint64_t id = word_at(p);
@@ -181,6 +176,13 @@ static void tail_put(struct tail *t, uint8_t c)
     }
 }
 
+/* Whether a block with id ends that of prev: the next does, and behind the last one what is left of
+ * an older one. */
+static bool id_ends(uint64_t prev, uint64_t id, bool last)
+{
+    return last ? prev - id < ID_SPAN : id_follows(prev, id);
+}
+
 /* Puts the text of a run, block by block as runs_scan() found them; without the last one if it is
  * only an id. */
 static void run_put(const struct run *r, bool whole, struct tail *t)
@@ -189,71 +191,85 @@ static void run_put(const struct run *r, bool whole, struct tail *t)
     uint64_t id = r->first_id;
 
     for (size_t left = r->count; left; left--) {
-        const uint8_t *next = p + WORD, *stop = p + BLOCK_MAX;
+        const uint8_t *next = p + WORD;
+        const uint8_t *end = r->limit - p > BLOCK_MAX ? p + BLOCK_MAX : r->limit;
         bool last = left == 1;
 
         if (last && !whole)
             return;
-        if (stop > r->limit - WORD)
-            stop = r->limit - WORD;
-        while (next < stop && !(block_is(next) && (last || id_follows(id, word_at(next)))))
+        while (end - next >= BLOCK_MIN && !(block_is(next) && id_ends(id, word_at(next), last)))
             next += WORD;
+        if (end - next < BLOCK_MIN)
+            next = end;
         size_t n = text_len(p + WORD, (size_t)(next - p - WORD));
 
         for (size_t i = 0; i < n; i++)
             tail_put(t, p[WORD + i]);
         tail_put(t, '\n');
-        if (next >= stop)
-            return; /* the last one */
+        if (next == end)
+            return; /* it was the last one */
         id = word_at(next);
         p = next;
     }
 }
 
-/* The run with the newest record, and the one that it continues across the end of the ring. */
-static const struct run *runs_newest(const struct run runs[RUNS_MAX], const struct run **before)
+/* Whether b goes on where a ended: with the record whose id a has last, or the next. */
+static bool run_continues(const struct run *a, const struct run *b)
 {
-    const struct run *best = &runs[0];
-
-    for (size_t i = 1; i < RUNS_MAX; i++)
-        if (runs[i].count && (runs[i].last_id > best->last_id ||
-                              (runs[i].last_id == best->last_id && runs[i].count > best->count)))
-            best = &runs[i];
-    *before = NULL;
-    for (size_t i = 0; i < RUNS_MAX; i++)
-        if (runs[i].count && &runs[i] != best &&
-            (runs[i].last_id == best->first_id || id_follows(runs[i].last_id, best->first_id)))
-            *before = &runs[i];
-    return best->count ? best : NULL;
+    return a != b && a->count && b->count &&
+           (a->last_id == b->first_id || id_follows(a->last_id, b->first_id));
 }
 
-static void log_put(const struct run *newest, const struct run *before, struct tail *t)
+/* The newest run that is no chance, and what continues it or what it continues, if the ring
+ * wrapped: *older may be NULL. NULL when there is no log. */
+static const struct run *runs_newest(const struct run runs[RUNS_MAX], const struct run **older)
 {
-    if (before)
-        run_put(before, before->last_id != newest->first_id, t);
+    const struct run *best = NULL;
+
+    *older = NULL;
+    for (size_t i = 0; i < RUNS_MAX; i++)
+        if (runs[i].count >= RUN_MIN &&
+            (!best || runs[i].last_id > best->last_id ||
+             (runs[i].last_id == best->last_id && runs[i].count > best->count)))
+            best = &runs[i];
+    for (size_t i = 0; best && i < RUNS_MAX; i++) {
+        if (run_continues(best, &runs[i])) {
+            *older = best;
+            return &runs[i];
+        }
+        if (run_continues(&runs[i], best))
+            *older = &runs[i];
+    }
+    return best;
+}
+
+static void log_put(const struct run *newest, const struct run *older, struct tail *t)
+{
+    if (older)
+        run_put(older, older->last_id != newest->first_id, t);
     run_put(newest, true, t);
 }
 
 size_t klog_find(const struct gmem *m, char *out, size_t max)
 {
     struct run runs[RUNS_MAX] = { 0 };
-    const struct run *before;
+    const struct run *older;
     uint64_t budget = KLOG_SCAN_MAX;
 
     for (int i = 0; i < m->n; i++)
         region_scan(runs, &m->region[i], &budget);
-    const struct run *newest = runs_newest(runs, &before);
+    const struct run *newest = runs_newest(runs, &older);
 
     if (!newest)
         return 0;
     struct tail count = { 0 };
 
-    log_put(newest, before, &count);
+    log_put(newest, older, &count);
     struct tail t = {
         .out = out, .max = max, .skip = count.total > max ? count.total - max : 0, .dropped = '\n'
     };
 
-    log_put(newest, before, &t);
+    log_put(newest, older, &t);
     /* Begin with a whole line, if there is one. */
     const char *nl = t.dropped == '\n' || !t.len ? NULL : memchr(out, '\n', t.len - 1);
 

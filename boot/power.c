@@ -13,18 +13,10 @@
 #define WARM_BOOT  0x1234
 #define NOBODY     0xff
 
-static bool power_owns_byte(unsigned port)
+static bool power_owns(unsigned port)
 {
     return port == POWER_PORT_8042 ||
            (port >= POWER_PORT_SLEEP_CONTROL && port <= POWER_PORT_RESET);
-}
-
-bool power_owns(uint16_t port, unsigned len)
-{
-    for (unsigned i = 0; i < len; i++)
-        if (power_owns_byte((unsigned)port + i))
-            return true;
-    return false;
 }
 
 static enum power_event power_write_byte(struct power *p, unsigned port, uint8_t v)
@@ -64,7 +56,7 @@ void power_io_read(const struct power *p, uint16_t port, uint8_t *data, unsigned
         unsigned at = (unsigned)port + i;
 
         data[i] = at == POWER_PORT_SLEEP_STATUS ? atomic_load(&p->status)
-                  : power_owns_byte(at)         ? 0
+                  : power_owns(at)              ? 0
                                                 : NOBODY;
     }
 }

@@ -28,9 +28,6 @@ struct power {
     _Atomic uint8_t status; /* the sleep status register; any vCPU */
 };
 
-/* Whether the ports are ours, all len of them or some. */
-bool power_owns(uint16_t port, unsigned len);
-
 /* A guest's OUT of len bytes (1, 2, 4) at port; bytes of other ports are ignored. What it asks for.
  * Any vCPU thread. ACPI 6.3, 4.8.3.7. */
 enum power_event power_io_write(struct power *p, uint16_t port, const uint8_t *data, unsigned len);

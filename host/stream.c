@@ -16,11 +16,14 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
+
+#define DRAIN_STEP_MS 10
 
 #define STREAM_EMPTY                                                                               \
     {                                                                                              \
-        .in = -1, .out = -1, .hold = -1, .restore = -1                                             \
+        .in = -1, .out = -1, .hold = -1                                                            \
     }
 
 void stream_none(struct stream *s)
@@ -28,7 +31,7 @@ void stream_none(struct stream *s)
     *s = (struct stream)STREAM_EMPTY;
 }
 
-/* A non-blocking descriptor for what fd names. Its number or -errno. */
+/* A non-blocking descriptor for what fd, standard input or output, names. Its number or -errno. */
 static int stream_own(struct stream *s, int fd, int mode)
 {
     struct stat st;
@@ -60,16 +63,24 @@ static int stream_own(struct stream *s, int fd, int mode)
             close(own);
             return -code;
         }
-        s->restore = fd;
+        s->restore[fd] = true;
     }
     return own;
+}
+
+/* A closed descriptor is a way to say "nothing": no input, output discarded. So is one that is open
+ * the other way only, such as main holds the place of a closed one with. */
+static bool stream_usable(int fd, int wrong_way)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && (flags & O_ACCMODE) != wrong_way;
 }
 
 int stream_stdio(struct stream *s, struct err *e)
 {
     stream_none(s);
-    /* Closed descriptors are a way to say "nothing": no input, output discarded. */
-    if (fcntl(STDIN_FILENO, F_GETFD) >= 0) {
+    if (stream_usable(STDIN_FILENO, O_WRONLY)) {
         s->in = stream_own(s, STDIN_FILENO, O_RDONLY);
         if (s->in < 0)
             return err_set(e, -s->in,
@@ -78,7 +89,7 @@ int stream_stdio(struct stream *s, struct err *e)
                            strerror(-s->in));
         s->in_tty = isatty(s->in);
     }
-    if (fcntl(STDOUT_FILENO, F_GETFD) >= 0) {
+    if (stream_usable(STDOUT_FILENO, O_RDONLY)) {
         s->out = stream_own(s, STDOUT_FILENO, O_WRONLY);
         if (s->out < 0) {
             int code = -s->out;
@@ -95,8 +106,13 @@ int stream_stdio(struct stream *s, struct err *e)
 
 int stream_file(struct stream *s, const char *path, struct err *e)
 {
+    const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
     stream_none(s);
-    s->out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+    s->out = open(path, flags | O_EXCL, 0644);
+    s->made = s->out >= 0;
+    if (s->out < 0 && errno == EEXIST)
+        s->out = open(path, flags | O_TRUNC, 0644);
     if (s->out < 0)
         return err_set(e, errno, "console file %s: %s: %s", path, strerror(errno),
                        errno == ENXIO ? "it is a FIFO that nobody reads, start the reader first"
@@ -133,13 +149,32 @@ fail:;
     return err_set(e, code, "console: no pty: %s: is /dev/pts mounted?", strerror(code));
 }
 
+size_t stream_drain(const struct stream *s, int stall_ms)
+{
+    const struct timespec pause = { .tv_nsec = DRAIN_STEP_MS * 1000000L };
+    int left = 0, before = 0;
+
+    /* Seen empty once is not enough: what was written passes through a kernel thread. */
+    for (int waited = 0, empty = 0; s->is_pty && empty < 5 && waited <= stall_ms;
+         waited += DRAIN_STEP_MS) {
+        nanosleep(&pause, NULL);
+        if (ioctl(s->hold, FIONREAD, &left) < 0)
+            return 0;
+        empty = left ? 0 : empty + 1;
+        if (left != before)
+            waited = 0;
+        before = left;
+    }
+    return (size_t)left;
+}
+
 void stream_close(struct stream *s)
 {
-    if (s->restore >= 0) {
-        int flags = fcntl(s->restore, F_GETFL);
+    for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++) {
+        int flags = s->restore[fd] ? fcntl(fd, F_GETFL) : -1;
 
         if (flags >= 0)
-            fcntl(s->restore, F_SETFL, flags & ~O_NONBLOCK);
+            fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
     }
     if (s->in >= 0)
         close(s->in);

@@ -2,6 +2,7 @@
 #include "host/term.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 bool term_raw(struct term *t, int fd)
@@ -41,14 +42,17 @@ bool escape_feed(struct escape *e, const void *typed, size_t n, int64_t now_ms)
             e->count = 0;
             continue;
         }
-        if (e->count == 0 || now_ms - e->first_ms > ESCAPE_MS) {
-            e->first_ms = now_ms;
-            e->count = 0;
-        }
-        if (++e->count == ESCAPE_COUNT) {
+        bool enough = e->count == ESCAPE_COUNT - 1, within = now_ms - e->at[0] <= ESCAPE_MS;
+
+        if (enough && within) {
             e->count = 0;
             return true;
         }
+        if (enough) /* the oldest is too old: any three within a second count */
+            memmove(e->at, e->at + 1, sizeof e->at - sizeof e->at[0]);
+        else
+            e->count++;
+        e->at[e->count - 1] = now_ms;
     }
     return false;
 }

@@ -27,8 +27,8 @@ void term_restore(struct term *t);
 #define ESCAPE_MS    1000
 
 struct escape {
-    int64_t first_ms;
-    int count;
+    int64_t at[ESCAPE_COUNT - 1]; /* ms, of those before */
+    int count;                    /* of them */
 };
 
 /* Feeds what was typed at now_ms of any steady clock. true once the sequence is complete. */

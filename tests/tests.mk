@@ -32,10 +32,37 @@ $(U)/test_%: $(U)/obj/tests/unit/test_%.o $(U_OBJS)
 .PHONY: unit-tests guest-tests
 unit-tests: $(U_TESTS)
 
-# --- guest: freestanding guests, each a small ELF -------------------------------------------------
+# --- guest: freestanding guests, each a small ELF; helpers of the host beside them ----------------
 G       := build/guest-tests
-G_SRCS  := $(sort $(wildcard tests/guest/*.c))
-guest-tests:
+G_CC    := gcc
+G_FLAGS := -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -fno-pie -mno-red-zone \
+           -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables \
+           -fcf-protection=none -Wall -Wextra -Wshadow $(if $(WERROR),-Werror)
+G_LINK  := -no-pie -Wl,-z,noexecstack,--build-id=none -T tests/guest/lib/link.ld
+G_LIB   := $(patsubst %,$(G)/obj/%.o,$(sort $(wildcard tests/guest/lib/*.[cS])))
+G_NAMES := $(patsubst tests/guest/%.c,%,$(sort $(wildcard tests/guest/*.c)))
+G_HOST  := $(patsubst tests/guest/host/%.c,%,$(sort $(wildcard tests/guest/host/*.c)))
+
+$(G)/obj/tests/guest/%.o: tests/guest/% tests/tests.mk
+	$(Q)mkdir -p $(@D)
+	$(Q)$(G_CC) $(G_FLAGS) -MMD -MP -c -o $@ $<
+
+$(G_NAMES:%=$(G)/%): $(G)/%: $(G)/obj/tests/guest/%.c.o $(G_LIB) tests/guest/lib/link.ld
+	$(Q)$(G_CC) $(G_FLAGS) $(G_LINK) -o $@ $(filter %.o,$^)
+
+# The same guest without a 64-bit entry: PVH is the only way into it.
+$(G)/facts-pvh: $(G)/facts
+	$(Q)cp $< $@.tmp
+	$(Q)printf '\0\0\0\0\0\0\0\0' | dd of=$@.tmp bs=1 seek=24 conv=notrunc status=none
+	$(Q)mv $@.tmp $@
+
+$(G_HOST:%=$(G)/%): $(G)/%: tests/guest/host/%.c $(wildcard tests/guest/host/*.h) tests/tests.mk
+	$(Q)mkdir -p $(@D)
+	$(Q)$(G_CC) $(BASE) -O2 -g -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) -o $@ $<
+
+-include $(G_LIB:.o=.d) $(G_NAMES:%=$(G)/obj/tests/guest/%.c.d)
+
+guest-tests: $(G_NAMES:%=$(G)/%) $(G_HOST:%=$(G)/%) $(G)/facts-pvh
 
 check-unit: ## cmocka tests under ASan and UBSan
 	@tests/check unit

@@ -11,9 +11,16 @@
  * read ahead a little even while the guest takes nothing, so that Ctrl-] works on a hung guest. The
  * end of a pipe becomes one Ctrl-D.
  *
- * Size. Linux reads cols and rows in answer to a config interrupt only, and forgets them when its
- * port does not exist yet; nothing tells us when it does. So the size is announced again with the
- * guest's first transmissions, a handful of times, with growing pauses.
+ * Knocking. Linux offers its receive buffers well before it listens: until its port is registered,
+ * and in between lies the printing of the whole kernel log, it throws away what it is given, and a
+ * new size too; nothing tells us when it is ready. But of a buffer given back empty we learn:
+ * thrown away, it is taken and never comes back; with the port there but not opened, it is taken
+ * and the next one is not; with somebody reading, it comes back at once. So we knock with empty
+ * buffers, the next one only when the last was taken, with growing pauses, and hold input until one
+ * came back and none is left before it (Linux's tty layer stops reading at an empty one until the
+ * next interrupt). That a buffer came back is told from the driver's first offers by having seen
+ * the ring full. A driver that does not fill the ring, or has no EVENT_IDX, is no Linux: it gets
+ * its input as is.
  */
 #include "virtio/console.h"
 
@@ -25,6 +32,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,19 +63,25 @@ struct console {
     uint8_t *ring;
     size_t start, len;
     uint64_t dropped; /* since the reader was last told */
+    bool gone;        /* nobody takes what is written */
     char notice[48];  /* being told */
     size_t notice_off, notice_len;
     /* Input: in_buf[in_off .. in_len). */
     uint8_t in_buf[4096];
     size_t in_off, in_len;
-    /* Announcements of the size. */
-    unsigned announced;
-    int64_t announced_ms;
+    enum listening { HOLD, KNOCKING, OPEN } state;
+    unsigned knocks;
+    struct watch timer; /* for the next knock; its fd is a timerfd */
+    bool timer_set;
     struct iovec iov[CONSOLE_QMAX];
 };
 
-#define ANNOUNCE_MAX      8
-#define ANNOUNCE_FIRST_MS 10
+/* In a second of printing Linux throws away 8 of its 64 buffers, and KNOCK_MAX at the most. */
+#define KNOCK_MAX      16
+#define KNOCK_FIRST_MS 10
+#define KNOCK_LAST_MS  1000
+/* A driver that offers buffers and transmits nothing for so long is judged by what it offered. */
+#define HOLD_MS 1000
 
 static struct console *console_of(struct virtio_dev *d)
 {
@@ -102,12 +116,10 @@ static void ring_put(struct console *c, const uint8_t *data, size_t n)
 /* What goes out next: a notice, or what lies in the ring. */
 static int out_pieces(struct console *c, struct iovec iov[2])
 {
-    if (c->dropped && c->notice_len == 0) {
+    /* The count goes up until the reader takes the first byte of the notice. */
+    if (c->dropped && c->notice_off == 0)
         c->notice_len = (size_t)snprintf(c->notice, sizeof c->notice,
                                          "\r\n[%" PRIu64 " bytes dropped]\r\n", c->dropped);
-        c->notice_off = 0;
-        c->dropped = 0;
-    }
     if (c->notice_len) {
         iov[0] = (struct iovec){ .iov_base = c->notice + c->notice_off,
                                  .iov_len = c->notice_len - c->notice_off };
@@ -123,9 +135,11 @@ static int out_pieces(struct console *c, struct iovec iov[2])
 static void out_consume(struct console *c, size_t n)
 {
     if (c->notice_len) {
+        if (c->notice_off == 0 && n)
+            c->dropped = 0;
         c->notice_off += n;
         if (c->notice_off == c->notice_len)
-            c->notice_len = 0;
+            c->notice_len = c->notice_off = 0;
         return;
     }
     c->start = (c->start + n) % CONSOLE_RING;
@@ -141,7 +155,7 @@ static bool out_pending(const struct console *c)
 
 static void out_discard(struct console *c)
 {
-    c->start = c->len = c->notice_len = 0;
+    c->start = c->len = c->notice_len = c->notice_off = 0;
     c->dropped = 0;
 }
 
@@ -167,11 +181,13 @@ static int out_flush(struct console *c)
                 return -EAGAIN;
             int code = errno;
 
-            if (log_allow(&c->dev.limit, &dropped))
+            if (!c->gone && log_allow(&c->dev.limit, &dropped))
                 log_warn("console: output can't be written: %s; it is discarded", strerror(code));
+            c->gone = true;
             out_discard(c);
             return -code;
         }
+        c->gone = false;
         out_consume(c, (size_t)done);
     }
     return 0;
@@ -192,7 +208,7 @@ static void console_on_out(struct watch *w, uint32_t revents)
     out_pump(c);
 }
 
-static void console_announce(struct console *c);
+static void console_judge(struct console *c);
 
 /* Takes a transmission into the ring. Beyond the ring's size a guest that means well sends nothing
  * at once, and the work has to end: of more than that the last part is kept. */
@@ -201,8 +217,13 @@ static void console_print(struct console *c, struct cursor *r)
     uint8_t part[512];
 
     if (cursor_left(r) > CONSOLE_RING) {
-        c->dropped += cursor_left(r) - CONSOLE_RING;
-        cursor_skip(r, cursor_left(r) - CONSOLE_RING);
+        size_t excess = cursor_left(r) - CONSOLE_RING;
+
+        /* What is older than the bytes left out gives way with them: the notice stands between. */
+        out_flush(c);
+        c->dropped += c->len + excess;
+        c->start = c->len = 0;
+        cursor_skip(r, excess);
     }
     while (cursor_left(r)) {
         size_t n = min_size(cursor_left(r), sizeof part);
@@ -222,7 +243,6 @@ static void console_tx(struct console *c)
     unsigned burst = 0;
     int ret = 0;
 
-    atomic_store_explicit(&c->used, true, memory_order_relaxed);
     do {
         virtq_disarm(vq);
         while (burst < CONSOLE_BURST && (ret = virtq_pop(vq, &chain)) > 0) {
@@ -238,7 +258,129 @@ static void console_tx(struct console *c)
         virtio_fail(&c->dev, "transmit queue: %s", vq->fault);
     else if (burst == CONSOLE_BURST)
         virtio_again(&c->dev, QUEUE_TX);
-    console_announce(c);
+    if (burst == 0)
+        return; /* the kick that follows activation brings nothing */
+    atomic_store_explicit(&c->used, true, memory_order_relaxed);
+    console_judge(c);
+}
+
+/* --- knocking ----------------------------------------------------------------------------- */
+
+static void console_refresh_size(struct console *c)
+{
+    uint16_t size[2];
+
+    if (stream_size(c->opts.stream, &size[0], &size[1]))
+        virtio_set_config(&c->dev, offsetof(struct console_config, cols), size, sizeof size);
+}
+
+static bool console_has_size(const struct console *c)
+{
+    return c->dev.cfg[offsetof(struct console_config, cols)] ||
+           c->dev.cfg[offsetof(struct console_config, cols) + 1];
+}
+
+/* ms 0: stops it. */
+static void knock_timer(struct console *c, unsigned ms)
+{
+    struct itimerspec t = { .it_value = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L } };
+
+    c->timer_set = ms && timerfd_settime(c->timer.fd, 0, &t, NULL) == 0;
+    loop_mod(c->dev.loop, &c->timer, c->timer_set ? EPOLLIN : 0);
+}
+
+/* Linux takes the largest ring, and EVENT_IDX... */
+static bool knock_thinkable(const struct virtq *vq)
+{
+    return vq->setup.event_idx && vq->setup.size == CONSOLE_QMAX;
+}
+
+/* ...and fills the ring before it does anything else. */
+static bool knock_possible(const struct virtq *vq)
+{
+    return knock_thinkable(vq) && virtq_waiting(vq) == vq->setup.size;
+}
+
+/* Whether a buffer came back: the ring was full when we began. */
+static bool knock_answered(const struct console *c)
+{
+    const struct virtq *vq = &c->dev.queue[QUEUE_RX].vq;
+
+    return virtq_waiting(vq) + c->knocks > vq->setup.size;
+}
+
+static void console_open(struct console *c)
+{
+    c->state = OPEN;
+    knock_timer(c, 0);
+    if (console_has_size(c))
+        virtio_interrupt(&c->dev, VIRTIO_IRQ_CONFIG);
+}
+
+static void console_knock(struct console *c)
+{
+    struct virtq *vq = &c->dev.queue[QUEUE_RX].vq;
+    struct chain chain = { .iov = c->iov, .iov_max = CONSOLE_QMAX };
+    unsigned wait = KNOCK_FIRST_MS << min_size(c->knocks, 10);
+
+    bool taken = virtq_caught_up(vq);
+
+    if ((knock_answered(c) && taken) || c->knocks == KNOCK_MAX) {
+        console_open(c);
+        return;
+    }
+    if (!c->in_len && !console_has_size(c))
+        return; /* nothing to tell; the first input knocks */
+    if (taken) {
+        int ret = virtq_pop(vq, &chain);
+
+        if (ret < 0) {
+            virtio_fail(&c->dev, "receive queue: %s", vq->fault);
+            return;
+        }
+        if (ret > 0) {
+            virtq_push(vq, &chain, 0);
+            c->knocks++;
+        }
+    }
+    virtq_watch(vq, virtq_waiting(vq));
+    virtq_publish(vq);
+    /* A port that is there but not opened remembers the size. */
+    virtio_interrupt(&c->dev, VIRTIO_IRQ_QUEUE | (console_has_size(c) ? VIRTIO_IRQ_CONFIG : 0));
+    knock_timer(c, wait < KNOCK_LAST_MS ? wait : KNOCK_LAST_MS);
+}
+
+/* The ring is full, or the driver transmits and so has offered all the buffers that it will: is it
+ * one to knock at? */
+static void console_judge(struct console *c)
+{
+    const struct virtq *vq = &c->dev.queue[QUEUE_RX].vq;
+
+    if (c->state != HOLD || !c->dev.active || c->dev.broken || !virtq_running(vq))
+        return;
+    knock_timer(c, 0);
+    if (knock_possible(vq)) {
+        c->state = KNOCKING;
+        c->knocks = 0;
+        console_knock(c);
+    } else {
+        console_open(c);
+        virtio_again(&c->dev, QUEUE_RX);
+    }
+}
+
+static void console_rx(struct console *c);
+
+static void console_on_timer(struct watch *w, uint32_t revents)
+{
+    struct console *c = w->arg;
+
+    (void)revents;
+    knock_timer(c, 0);
+    if (c->state == HOLD)
+        console_judge(c);
+    else
+        console_rx(c);
 }
 
 /* --- input -------------------------------------------------------------------------------- */
@@ -249,14 +391,12 @@ static void in_pump(struct console *c)
     loop_mod(c->dev.loop, &c->in, c->in_len < sizeof c->in_buf ? EPOLLIN : 0);
 }
 
-static void console_rx(struct console *c)
+static void console_give(struct console *c)
 {
     struct virtq *vq = &c->dev.queue[QUEUE_RX].vq;
     struct chain chain = { .iov = c->iov, .iov_max = CONSOLE_QMAX };
     int ret = 0;
 
-    if (!c->dev.active || c->dev.broken || !virtq_running(vq))
-        return;
     virtq_disarm(vq);
     while (c->in_off < c->in_len) {
         ret = virtq_pop(vq, &chain);
@@ -286,6 +426,26 @@ static void console_rx(struct console *c)
     in_pump(c);
 }
 
+/* Input waits, or buffers came. */
+static void console_rx(struct console *c)
+{
+    struct virtq *vq = &c->dev.queue[QUEUE_RX].vq;
+
+    if (!c->dev.active || c->dev.broken || !virtq_running(vq))
+        return;
+    if (c->state == HOLD) {
+        virtq_watch(vq, vq->setup.size - 1);
+        if (knock_possible(vq) || !knock_thinkable(vq))
+            console_judge(c);
+        else if (c->in_len && !c->timer_set)
+            knock_timer(c, HOLD_MS);
+    }
+    if (c->state == KNOCKING && (knock_answered(c) || !c->timer_set))
+        console_knock(c);
+    if (c->state == OPEN)
+        console_give(c);
+}
+
 static void console_on_in(struct watch *w, uint32_t revents)
 {
     struct console *c = w->arg;
@@ -307,35 +467,13 @@ static void console_on_in(struct watch *w, uint32_t revents)
         if (escape && c->opts.escape)
             c->opts.escape(c->opts.escape_arg);
     }
-    console_announce(c);
+    if (c->opts.stream->is_pty)
+        console_refresh_size(c);
     console_rx(c);
     in_pump(c);
 }
 
 /* --- size --------------------------------------------------------------------------------- */
-
-static void console_refresh_size(struct console *c)
-{
-    uint16_t size[2];
-
-    if (stream_size(c->opts.stream, &size[0], &size[1]))
-        virtio_set_config(&c->dev, offsetof(struct console_config, cols), size, sizeof size);
-}
-
-static void console_announce(struct console *c)
-{
-    if (c->opts.stream->is_pty)
-        console_refresh_size(c);
-    if (!c->dev.active || c->announced == ANNOUNCE_MAX || c->dev.cfg[0] + c->dev.cfg[1] == 0)
-        return;
-    int64_t now = now_ms();
-
-    if (c->announced && now - c->announced_ms < ANNOUNCE_FIRST_MS << c->announced)
-        return;
-    c->announced++;
-    c->announced_ms = now;
-    virtio_interrupt(&c->dev, VIRTIO_IRQ_CONFIG);
-}
 
 static void cross_resize(void *arg)
 {
@@ -353,7 +491,8 @@ static int console_activate(struct virtio_dev *d)
 {
     struct console *c = console_of(d);
 
-    c->announced = 0;
+    c->state = HOLD;
+    knock_timer(c, 0);
     return 0;
 }
 
@@ -385,6 +524,8 @@ static void console_save(const struct virtio_dev *d, struct wbuf *w)
 {
     const struct console *c = CONTAINER_OF((struct virtio_dev *)(uintptr_t)d, struct console, dev);
 
+    wbuf_u32(w, c->state);
+    wbuf_u32(w, c->knocks);
     wbuf_u32(w, (uint32_t)(c->in_len - c->in_off));
     wbuf_bytes(w, c->in_buf + c->in_off, c->in_len - c->in_off);
 }
@@ -392,10 +533,12 @@ static void console_save(const struct virtio_dev *d, struct wbuf *w)
 static int console_load(struct virtio_dev *d, struct rbuf *r)
 {
     struct console *c = console_of(d);
-    uint32_t n = rbuf_u32(r);
+    uint32_t state = rbuf_u32(r), knocks = rbuf_u32(r), n = rbuf_u32(r);
 
-    if (n > sizeof c->in_buf)
+    if (n > sizeof c->in_buf || state > OPEN || knocks > KNOCK_MAX)
         return -EPROTO;
+    c->state = (enum listening)state;
+    c->knocks = knocks;
     c->in_off = 0;
     c->in_len = n;
     rbuf_bytes(r, c->in_buf, n);
@@ -409,6 +552,9 @@ static void console_free(struct virtio_dev *d)
 
     loop_del(d->loop, &c->in);
     loop_del(d->loop, &c->out);
+    loop_del(d->loop, &c->timer);
+    if (c->timer.fd >= 0)
+        close(c->timer.fd);
     virtio_fini(d);
     if (c->ring != MAP_FAILED)
         munmap(c->ring, CONSOLE_RING);
@@ -452,8 +598,13 @@ struct virtio_dev *console_new(struct gmem *mem, struct loop *loop, const struct
         free(c);
         return NULL;
     }
+    c->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                               .fn = console_on_timer,
+                               .arg = c };
     if (c->ring == MAP_FAILED)
         ret = -ENOMEM;
+    else
+        ret = c->timer.fd < 0 ? -errno : loop_add(loop, &c->timer);
     if (ret == 0 && s->in >= 0)
         ret = loop_add(loop, &c->in);
     if (ret == 0 && s->out >= 0)
@@ -477,7 +628,7 @@ uint64_t console_finish(struct virtio_dev *d, int stall_ms)
         if (poll(&p, 1, stall_ms) == 0)
             break;
     }
-    return c->len + c->dropped;
+    return c->len + c->dropped + stream_drain(c->opts.stream, stall_ms);
 }
 
 bool console_was_used(const struct virtio_dev *d)

@@ -300,7 +300,8 @@ static void cross_save(void *arg)
     wbuf_u32(c->w, d->isr);
     wbuf_u32(c->w, d->broken);
     wbuf_u32(c->w, d->cfg_gen);
-    for (unsigned i = 0; d->active && i < d->cls->nq; i++)
+    /* The queues of a broken device only wait for its reset. */
+    for (unsigned i = 0; d->active && !d->broken && i < d->cls->nq; i++)
         if (virtq_running(&d->queue[i].vq))
             virtq_save(&d->queue[i].vq, c->w);
     if (d->cls->save)
@@ -324,9 +325,13 @@ static void cross_load(void *arg)
     atomic_store(&d->broken, rbuf_u32(c->r) != 0);
     d->cfg_gen = rbuf_u32(c->r);
     c->ret = -EPROTO;
+    if ((d->broken && !active) || d->isr & ~(VIRTIO_IRQ_QUEUE | VIRTIO_IRQ_CONFIG))
+        return;
     if (active) {
         d->features = c->features;
         d->active = true;
+    }
+    if (active && !d->broken) {
         if (dev_start_queues(d, c->features, c->setup))
             return;
         for (unsigned i = 0; i < d->cls->nq; i++)

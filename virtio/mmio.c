@@ -421,7 +421,8 @@ int virtio_mmio_load(struct virtio_mmio *t, struct rbuf *r, struct err *e)
     if ((status & VIRTIO_FEATURES_OK) && !mmio_check_features(t))
         ok = false;
     ok = ok && !r->overrun && mmio_status_valid(status) &&
-         virtio_load(t->dev, t->driver_features, setup, r) == 0;
+         virtio_load(t->dev, t->driver_features, setup, r) == 0 &&
+         t->dev->active == !!(status & VIRTIO_DRIVER_OK);
     pthread_mutex_unlock(&t->lock);
     if (!ok)
         return err_set(e, EPROTO, "%s: its saved state does not fit this device", t->dev->name);

@@ -114,14 +114,12 @@ void virtq_stop(struct virtq *q)
     *q = (struct virtq){ 0 };
 }
 
-/* Adds one buffer to the chain: readable ones first, each of them RAM, 4 GiB in all. */
+/* Adds one buffer to the chain: each of them RAM, less than 4 GiB in all. */
 static int chain_add(struct virtq *q, struct chain *c, const struct desc *d, unsigned *n_r,
                      unsigned *n_w, uint64_t *total)
 {
     bool write = d->flags & DESC_WRITE;
 
-    if (!write && *n_w)
-        return queue_fault(q, "a readable buffer follows a writable one");
     *total += d->len;
     if (*total > UINT32_MAX)
         return queue_fault(q, "a chain is longer than 4 GiB");
@@ -141,7 +139,7 @@ static int chain_walk(struct virtq *q, uint16_t head, struct chain *c)
     gpa_t table = q->setup.desc;
     unsigned entries = q->setup.size, index = head, steps = 0, n_r = 0, n_w = 0;
     uint64_t total = 0;
-    bool indirect = false;
+    bool indirect = false, writing = false;
     struct desc d;
 
     for (;;) {
@@ -167,6 +165,10 @@ static int chain_walk(struct virtq *q, uint16_t head, struct chain *c)
             steps--; /* the descriptor of the table is not a buffer */
             continue;
         }
+        /* An empty one counts, though it adds no iovec. */
+        if (!(d.flags & DESC_WRITE) && writing)
+            return queue_fault(q, "a readable buffer follows a writable one");
+        writing = d.flags & DESC_WRITE;
         int ret = chain_add(q, c, &d, &n_r, &n_w, &total);
 
         if (ret)
@@ -259,6 +261,29 @@ bool virtq_rearm(struct virtq *q)
         ring_store(q->used, 0);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     return ring_load_acquire(avail_idx(q)) != q->avail_next;
+}
+
+uint16_t virtq_waiting(const struct virtq *q)
+{
+    if (!q->running || q->fault)
+        return 0;
+    return (uint16_t)(ring_load_acquire(avail_idx(q)) - q->avail_next);
+}
+
+bool virtq_caught_up(const struct virtq *q)
+{
+    return q->running && q->setup.event_idx && ring_load(avail_used_event(q)) == q->published;
+}
+
+void virtq_watch(struct virtq *q, uint16_t n)
+{
+    if (!q->running || q->fault)
+        return;
+    if (q->setup.event_idx)
+        ring_store(used_avail_event(q), (uint16_t)(q->avail_next + n));
+    else
+        ring_store(q->used, 0);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 bool virtq_idle(const struct virtq *q)

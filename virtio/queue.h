@@ -75,6 +75,16 @@ void virtq_disarm(struct virtq *q);
 /* ...and before it waits for one it asks for them again. true: more came meanwhile, loop. */
 bool virtq_rearm(struct virtq *q);
 
+/* How many chains wait to be taken, by the guest's word: to compare, not to count on. */
+uint16_t virtq_waiting(const struct virtq *q);
+
+/* With EVENT_IDX: whether the driver has looked at all that was published, by its own word. */
+bool virtq_caught_up(const struct virtq *q);
+
+/* Asks for a kick once more than n chains wait, n below the queue's size. (Without EVENT_IDX, with
+ * every chain.) */
+void virtq_watch(struct virtq *q, uint16_t n);
+
 /* Whether no chain is held by the device. */
 bool virtq_idle(const struct virtq *q);
 
