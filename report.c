@@ -75,8 +75,8 @@ int report_end(const struct machine *m)
                     m->end_vcpu);
         else
             dprintf(STDERR_FILENO,
-                    "mayfly: the guest triple-faulted: vCPU %u at RIP 0x%" PRIx64 "\n",
-                    m->end_vcpu, rip);
+                    "mayfly: the guest triple-faulted: vCPU %u at RIP 0x%" PRIx64 "\n", m->end_vcpu,
+                    rip);
         return EXIT_TRIPLE_FAULT;
     case END_FAULT:
         dprintf(STDERR_FILENO,

@@ -32,8 +32,9 @@
 #include "virtio/console.h"
 #include "vmm.h"
 
-/* The terminal is the process's, and signal handlers restore it. */
+/* Signal handlers restore the terminal and the machine's stream; and it is large for a stack. */
 static struct term terminal;
+static struct machine machine;
 
 /* --- ends --------------------------------------------------------------------------------- */
 
@@ -121,25 +122,28 @@ static void on_signal(struct watch *w, uint32_t revents)
     timer_set(m->grace.fd, m->cfg.grace_ms);
 }
 
-/* Before a signal kills us the terminal is put back. */
+/* Before a signal kills us the terminal, and what else is the caller's, is put back. */
 static void on_fatal(int sig)
 {
     term_restore(&terminal);
+    stream_restore(&machine.stream);
     signal(sig, SIG_DFL);
     raise(sig);
 }
 
 /* --- opening ------------------------------------------------------------------------------ */
 
-static int open_log(const struct config *c, struct err *e)
+static int open_log(struct machine *m, struct err *e)
 {
+    const struct config *c = &m->cfg;
     int fd = STDERR_FILENO;
 
     if (c->log_file) {
         fd = open(c->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
         if (fd < 0)
-            return err_set(e, errno, "log file %s: %s: give a path that can be written",
-                           c->log_file, strerror(errno));
+            return err_set(e, errno, "log file %s: %s: %s", c->log_file, strerror(errno),
+                           err_remedy(errno, "give a path that can be written"));
+        m->log_opened = true;
     }
     log_init(fd, c->log_level);
     return 0;
@@ -164,8 +168,8 @@ static int open_pidfile(struct machine *m, struct err *e)
 
         if (fd >= 0)
             close(fd);
-        return err_set(e, code, "pidfile %s: %s: give a path that can be written", path,
-                       strerror(code));
+        return err_set(e, code, "pidfile %s: %s: %s", path, strerror(code),
+                       err_remedy(code, "give a path that can be written"));
     }
     close(fd);
     m->pidfile_made = true;
@@ -255,7 +259,7 @@ static int open_all(struct machine *m, struct err *e)
                       "mayfly",
                       m->cfg.ready_fd);
     if (ret == 0)
-        ret = open_log(&m->cfg, e);
+        ret = open_log(m, e);
     if (ret == 0)
         ret = vm_open(&m->vm, e);
     if (ret == 0)
@@ -400,8 +404,8 @@ static int build_button(struct machine *m, struct err *e)
 {
     m->button = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (m->button < 0)
-        return err_set(e, errno, "power button: %s: raise the limit of open files (ulimit -n)",
-                       strerror(errno));
+        return err_set(e, errno, "power button: %s: %s", strerror(errno),
+                       err_remedy(errno, "report this"));
     return vm_irqfd(&m->vm, BOOT_BUTTON_GSI, m->button, e);
 }
 
@@ -475,6 +479,7 @@ static int spawn_all(struct machine *m, struct err *e)
         log_set_raw(term_raw(&terminal, STDIN_FILENO));
     if (m->cfg.timeout_ms)
         timer_set(m->timeout.fd, m->cfg.timeout_ms);
+    stream_start(&m->stream);
     ret = vcpus_run(&m->vcpus, e);
     if (ret == 0 && m->cfg.ready_fd >= 0) {
         if (write(m->cfg.ready_fd, "R", 1) != 1)
@@ -538,6 +543,9 @@ static int run(struct machine *m)
     join_all(m);
     int status = ret ? fail(&e) : report_end(m);
 
+    if (ret && m->log_opened)
+        log_error("%s", e.msg);
+
     if (ret && m->stream.made)
         unlink(m->cfg.console.path);
     free_all(m);
@@ -559,20 +567,20 @@ static void hold_standard_fds(void)
 
 int main(int argc, char **argv)
 {
-    static struct machine m; /* zeroed, and too large for a stack */
+    struct machine *m = &machine;
     struct err e;
 
     relro_protect();
     hold_standard_fds();
-    stream_none(&m.stream);
-    m.vm.kvm = m.vm.fd = m.button = -1;
-    m.port[0] = (struct port_window){ &m, POWER_PORT_SLEEP_CONTROL, 3 };
-    m.port[1] = (struct port_window){ &m, POWER_PORT_8042, 1 };
-    if (config_from_args(&m.cfg, argc, argv, &e))
+    stream_none(&m->stream);
+    m->vm.kvm = m->vm.fd = m->button = -1;
+    m->port[0] = (struct port_window){ m, POWER_PORT_SLEEP_CONTROL, 3 };
+    m->port[1] = (struct port_window){ m, POWER_PORT_8042, 1 };
+    if (config_from_args(&m->cfg, argc, argv, &e))
         return fail(&e);
-    switch (m.cfg.command) {
+    switch (m->cfg.command) {
     case CONFIG_RUN:
-        return run(&m);
+        return run(m);
     case CONFIG_PROBE:
         return probe_run(stdout) ? 0 : 1;
     case CONFIG_VERSION:

@@ -60,7 +60,7 @@ struct machine {
     struct watch signals, timeout, grace, ended;
     int button; /* an eventfd: a signal presses the guest's power button; -1 without ACPI */
     int signal; /* the first that asked for an end */
-    bool pidfile_made;
+    bool log_opened, pidfile_made;
     /* Written once, by the thread that ends the machine first. */
     _Atomic int ending;
     unsigned end_vcpu;

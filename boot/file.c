@@ -51,8 +51,8 @@ int file_open(struct file *f, const char *what, const char *path, struct err *e)
     /* O_NONBLOCK: opening a pipe without a writer must fail below, not wait here. */
     f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (f->fd < 0)
-        return err_set(e, errno, "%s %s: %s: give the path of a file that can be read", what, path,
-                       strerror(errno));
+        return err_set(e, errno, "%s %s: %s: %s", what, path, strerror(errno),
+                       err_remedy(errno, "give the path of a file that can be read"));
     int ret = file_check(f, e);
 
     if (ret)

@@ -12,8 +12,9 @@
  *
  * A ring that wrapped is two runs: the newest records at its start and, behind them, what is left
  * of the older ones. The record that did not fit at the end left its id there, and stands whole at
- * the start: that joins the runs. A kernel that moves to a larger ring leaves the old one behind:
- * the run that ends with the newest id wins.
+ * the start: that joins the runs. A kernel that moves to a larger ring (many CPUs, log_buf_len=)
+ * copies the records and leaves the old ring behind: the longest run wins. Ids don't tell, as those
+ * of a larger ring begin lower.
  *
  * All of it is the guest's: every step moves forward, work is linear in the bytes looked at, and a
  * guest that forges a log sees it printed, as printable ASCII, at most max bytes of it.
@@ -220,7 +221,7 @@ static bool run_continues(const struct run *a, const struct run *b)
            (a->last_id == b->first_id || id_follows(a->last_id, b->first_id));
 }
 
-/* The newest run that is no chance, and what continues it or what it continues, if the ring
+/* The longest run that is no chance, and what continues it or what it continues, if the ring
  * wrapped: *older may be NULL. NULL when there is no log. */
 static const struct run *runs_newest(const struct run runs[RUNS_MAX], const struct run **older)
 {
@@ -229,8 +230,8 @@ static const struct run *runs_newest(const struct run runs[RUNS_MAX], const stru
     *older = NULL;
     for (size_t i = 0; i < RUNS_MAX; i++)
         if (runs[i].count >= RUN_MIN &&
-            (!best || runs[i].last_id > best->last_id ||
-             (runs[i].last_id == best->last_id && runs[i].count > best->count)))
+            (!best || runs[i].count > best->count ||
+             (runs[i].count == best->count && runs[i].last_id > best->last_id)))
             best = &runs[i];
     for (size_t i = 0; best && i < RUNS_MAX; i++) {
         if (run_continues(best, &runs[i])) {

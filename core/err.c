@@ -1,6 +1,7 @@
 /* Formatting of struct err; see err.h. */
 #include "core/err.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -17,4 +18,21 @@ int err_set(struct err *e, int code, const char *fmt, ...)
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             *p = '?';
     return -code;
+}
+
+const char *err_remedy(int code, const char *otherwise)
+{
+    switch (code) {
+    case EMFILE:
+        return "raise the limit of open files (ulimit -n)";
+    case ENFILE:
+        return "raise the host's limit of open files (sysctl fs.file-max)";
+    case ENOMEM:
+        return "free some of the host's memory, or raise the limit (ulimit -v, memory.max)";
+    case ENOSPC:
+    case EDQUOT:
+        return "free some space there";
+    default:
+        return otherwise;
+    }
 }

@@ -16,4 +16,8 @@ struct err {
  * Any thread; *e is the caller's. */
 __attribute__((format(printf, 3, 4))) int err_set(struct err *e, int code, const char *fmt, ...);
 
+/* The remedy that ends a message: of the host's shortage where code tells of one (descriptors,
+ * memory, space), else otherwise. */
+const char *err_remedy(int code, const char *otherwise);
+
 #endif

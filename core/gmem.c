@@ -83,6 +83,7 @@ int gmem_init(struct gmem *m, uint64_t size, const struct gmem_opts *o, struct e
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
 
     flags |= o->hugepages ? MAP_HUGETLB : MAP_NORESERVE;
+    /* cppcheck-suppress leakReturnValNotUsed ; it replaces a part of m->map */
     if (mmap(host, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) {
         int code = errno;
 

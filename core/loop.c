@@ -61,15 +61,16 @@ int loop_init(struct loop *l, struct err *e)
         int code = errno;
 
         loop_fini(l);
-        return err_set(e, code, "event loop: %s: raise the limit of open files (ulimit -n)",
-                       strerror(code));
+        return err_set(e, code, "event loop: %s: %s", strerror(code),
+                       err_remedy(code, "report this"));
     }
     l->wake = (struct watch){ .fd = l->wakefd, .events = EPOLLIN, .fn = loop_on_wake, .arg = l };
     int ret = loop_add(l, &l->wake);
 
     if (ret) {
         loop_fini(l);
-        return err_set(e, -ret, "event loop: %s", strerror(-ret));
+        return err_set(e, -ret, "event loop: %s: %s", strerror(-ret),
+                       err_remedy(-ret, "report this"));
     }
     return 0;
 }

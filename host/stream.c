@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/log.h"
+
 #define DRAIN_STEP_MS 10
 
 #define STREAM_EMPTY                                                                               \
@@ -83,10 +85,8 @@ int stream_stdio(struct stream *s, struct err *e)
     if (stream_usable(STDIN_FILENO, O_WRONLY)) {
         s->in = stream_own(s, STDIN_FILENO, O_RDONLY);
         if (s->in < 0)
-            return err_set(e, -s->in,
-                           "console: standard input: %s: use --console none or "
-                           "file:PATH",
-                           strerror(-s->in));
+            return err_set(e, -s->in, "console: standard input: %s: %s", strerror(-s->in),
+                           err_remedy(-s->in, "use --console none or file:PATH"));
         s->in_tty = isatty(s->in);
     }
     if (stream_usable(STDOUT_FILENO, O_RDONLY)) {
@@ -95,10 +95,8 @@ int stream_stdio(struct stream *s, struct err *e)
             int code = -s->out;
 
             stream_close(s);
-            return err_set(e, code,
-                           "console: standard output: %s: use --console none or "
-                           "file:PATH",
-                           strerror(code));
+            return err_set(e, code, "console: standard output: %s: %s", strerror(code),
+                           err_remedy(code, "use --console none or file:PATH"));
         }
     }
     return 0;
@@ -110,13 +108,14 @@ int stream_file(struct stream *s, const char *path, struct err *e)
 
     stream_none(s);
     s->out = open(path, flags | O_EXCL, 0644);
+    s->is_file = true;
     s->made = s->out >= 0;
     if (s->out < 0 && errno == EEXIST)
-        s->out = open(path, flags | O_TRUNC, 0644);
+        s->out = open(path, flags, 0644);
     if (s->out < 0)
         return err_set(e, errno, "console file %s: %s: %s", path, strerror(errno),
                        errno == ENXIO ? "it is a FIFO that nobody reads, start the reader first"
-                                      : "give a path that can be written");
+                                      : err_remedy(errno, "give a path that can be written"));
     return 0;
 }
 
@@ -146,7 +145,17 @@ fail:;
     int code = errno;
 
     stream_close(s);
-    return err_set(e, code, "console: no pty: %s: is /dev/pts mounted?", strerror(code));
+    return err_set(e, code, "console: no pty: %s: %s", strerror(code),
+                   err_remedy(code, "is /dev/pts mounted?"));
+}
+
+void stream_start(struct stream *s)
+{
+    struct stat st;
+
+    /* Not when it was opened: a VM that does not come up leaves the file as it was. */
+    if (s->is_file && fstat(s->out, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(s->out, 0) < 0)
+        log_warn("console file: it can't be emptied: %s", strerror(errno));
 }
 
 size_t stream_drain(const struct stream *s, int stall_ms)
@@ -168,14 +177,22 @@ size_t stream_drain(const struct stream *s, int stall_ms)
     return (size_t)left;
 }
 
-void stream_close(struct stream *s)
+void stream_restore(const struct stream *s)
 {
+    int saved = errno;
+
     for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++) {
         int flags = s->restore[fd] ? fcntl(fd, F_GETFL) : -1;
 
         if (flags >= 0)
             fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
     }
+    errno = saved;
+}
+
+void stream_close(struct stream *s)
+{
+    stream_restore(s);
     if (s->in >= 0)
         close(s->in);
     if (s->out >= 0)

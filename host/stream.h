@@ -17,7 +17,8 @@ struct stream {
     int hold;        /* kept open so that a pty never hangs up; -1 */
     bool restore[2]; /* of standard input, output: O_NONBLOCK is taken away again at the end */
     bool in_tty;     /* input ends by hang-up, and Ctrl-] counts */
-    bool made;       /* the file was not there before */
+    bool is_file;    /* of the user's naming */
+    bool made;       /* it was not there before */
     bool is_pty;     /* its window size is another terminal's, asked for as input comes */
     char path[64];   /* of the pty, for people */
 };
@@ -25,10 +26,16 @@ struct stream {
 /* Each: 0 or -errno with *e; stream_close undoes it. Main thread. */
 void stream_none(struct stream *s);
 int stream_stdio(struct stream *s, struct err *e);
-/* Output to path, made or emptied; no input. */
+/* Output to path, made if need be; no input. */
 int stream_file(struct stream *s, const char *path, struct err *e);
 int stream_pty(struct stream *s, struct err *e);
 void stream_close(struct stream *s);
+
+/* The guest begins: a file is emptied. Main thread. */
+void stream_start(struct stream *s);
+
+/* Gives standard input and output their blocking mode back. Async-signal-safe. */
+void stream_restore(const struct stream *s);
 
 /* Waits until what was written to a pty has been read there: our end's closing throws away the
  * rest. Gives up when nothing was read for stall_ms. How many bytes are left then, 0 for all

@@ -26,8 +26,12 @@ void term_restore(struct term *t)
     int saved = errno;
 
     if (t->raw) {
-        /* tcsetattr is async-signal-safe; a terminal that went away needs no restoring. */
-        tcsetattr(t->fd, TCSANOW, &t->saved);
+        /* Both are async-signal-safe. A terminal that went away needs no restoring; one that is
+         * another job's by now has that job's modes, and touching it would stop us. */
+        pid_t foreground = tcgetpgrp(t->fd); /* -1: not the terminal of our session */
+
+        if (foreground < 0 || foreground == getpgrp())
+            tcsetattr(t->fd, TCSANOW, &t->saved);
         t->raw = 0;
     }
     errno = saved;

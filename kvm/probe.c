@@ -71,7 +71,7 @@ static int probe_fill(struct gmem *m)
            gmem_write(m, (gpa_t){ PROBE_GDT }, gdt, sizeof gdt) ||
            gmem_write(m, (gpa_t){ PROBE_IDT + 3 * sizeof gate }, gate, sizeof gate) ||
            gmem_write(m, (gpa_t){ PROBE_CODE }, probe_guest,
-                      (size_t)(probe_guest_end - probe_guest));
+                      (uintptr_t)probe_guest_end - (uintptr_t)probe_guest);
 }
 
 /* Runs one trial on the vCPU. Whether it passed; *e says why not. */

@@ -57,7 +57,8 @@ int vcpu_set_regs(const struct vcpu *v, const struct vcpu_start *s, struct err *
     struct kvm_sregs sr;
 
     if (ioctl(v->fd, KVM_GET_SREGS, &sr) < 0)
-        return err_set(e, errno, "kvm: vCPU %u: registers: %s", v->id, strerror(errno));
+        return err_set(e, errno, "kvm: vCPU %u: registers: %s: report this", v->id,
+                       strerror(errno));
     set_segments(&sr, s);
     sr.cr0 = CR0_PE | CR0_ET;
     sr.cr4 = 0;
@@ -69,7 +70,8 @@ int vcpu_set_regs(const struct vcpu *v, const struct vcpu_start *s, struct err *
         sr.efer = EFER_LME | EFER_LMA;
     }
     if (ioctl(v->fd, KVM_SET_SREGS, &sr) < 0 || ioctl(v->fd, KVM_SET_REGS, &r) < 0)
-        return err_set(e, errno, "kvm: vCPU %u: registers: %s", v->id, strerror(errno));
+        return err_set(e, errno, "kvm: vCPU %u: registers: %s: report this", v->id,
+                       strerror(errno));
     return 0;
 }
 
@@ -94,7 +96,8 @@ int vcpu_set_msrs(const struct vcpu *v, struct err *e)
     int done = ioctl(v->fd, KVM_SET_MSRS, &set);
 
     if (done != (int)ARRAY_LEN(msrs))
-        return err_set(e, done < 0 ? errno : EINVAL, "kvm: vCPU %u: MSR 0x%x is refused", v->id,
+        return err_set(e, done < 0 ? errno : EINVAL,
+                       "kvm: vCPU %u: MSR 0x%x is refused: report this", v->id,
                        msrs[done < 0 ? 0 : done].index);
     return 0;
 }

@@ -35,14 +35,15 @@ int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, unsigned n, struct err
     v->run = MAP_FAILED;
     v->fd = ioctl(vm->fd, KVM_CREATE_VCPU, (unsigned long)id);
     if (v->fd < 0)
-        return err_set(e, errno, "kvm: vCPU %u can't be made: %s%s", id, strerror(errno),
-                       errno == EINVAL ? ": this host has fewer, give less to --cpus" : "");
+        return err_set(e, errno, "kvm: vCPU %u can't be made: %s: %s", id, strerror(errno),
+                       err_remedy(errno, "give less to --cpus"));
     v->run = mmap(NULL, vm->run_len, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
     if (v->run == MAP_FAILED)
-        return err_set(e, errno, "kvm: vCPU %u can't be mapped: %s", id, strerror(errno));
+        return err_set(e, errno, "kvm: vCPU %u can't be mapped: %s: %s", id, strerror(errno),
+                       err_remedy(errno, "report this"));
     cpuid_set_topology(vm, id, n);
     if (ioctl(v->fd, KVM_SET_CPUID2, vm->cpuid) < 0)
-        return err_set(e, errno, "kvm: vCPU %u: CPUID: %s", id, strerror(errno));
+        return err_set(e, errno, "kvm: vCPU %u: CPUID: %s: report this", id, strerror(errno));
     return vcpu_set_msrs(v, e);
 }
 

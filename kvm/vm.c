@@ -40,7 +40,7 @@ static int vm_open_failed(int code, struct err *e)
         remedy = "this processor or machine has no virtualization, or its firmware hides it";
     else if (code == EACCES || code == EPERM)
         remedy = "become a member of the group kvm, or run as root";
-    return err_set(e, code, "/dev/kvm: %s: %s", strerror(code), remedy);
+    return err_set(e, code, "/dev/kvm: %s: %s", strerror(code), err_remedy(code, remedy));
 }
 
 int vm_open(struct vm *vm, struct err *e)
@@ -92,7 +92,8 @@ static int vm_failed(const char *what, struct err *e)
 {
     int code = errno;
 
-    return err_set(e, code, "kvm: %s: %s: dmesg of the host may say more", what, strerror(code));
+    return err_set(e, code, "kvm: %s: %s: %s", what, strerror(code),
+                   err_remedy(code, "dmesg of the host may say more"));
 }
 
 int vm_create_bare(struct vm *vm, const struct gmem *mem, struct err *e)

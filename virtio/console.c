@@ -610,7 +610,7 @@ struct virtio_dev *console_new(struct gmem *mem, struct loop *loop, const struct
     if (ret == 0 && s->out >= 0)
         ret = loop_add(loop, &c->out);
     if (ret) {
-        err_set(e, -ret, "console: %s", strerror(-ret));
+        err_set(e, -ret, "console: %s: %s", strerror(-ret), err_remedy(-ret, "report this"));
         console_free(&c->dev);
         return NULL;
     }

@@ -218,7 +218,7 @@ int virtq_pop(struct virtq *q, struct chain *c)
 void virtq_push(struct virtq *q, const struct chain *c, uint32_t written)
 {
     uint64_t bit = UINT64_C(1) << c->head % 64;
-    uint32_t *elem = (uint32_t *)(void *)(q->used + 2) + 2 * (q->used_next % q->setup.size);
+    uint32_t *elem = (uint32_t *)(void *)(q->used + 2) + 2 * (size_t)(q->used_next % q->setup.size);
 
     assert(written <= c->writable && (q->in_flight[c->head / 64] & bit));
     q->in_flight[c->head / 64] &= ~bit;

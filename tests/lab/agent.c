@@ -501,7 +501,8 @@ int main(void)
     int null = open("/dev/null", O_RDWR); /* without a console 0 to 2 are free */
     while (null >= 0 && null < 3)
         null = dup(null);
-    close(null);
+    if (null >= 0)
+        close(null);
 
     sigset_t chld;
     sigemptyset(&chld);

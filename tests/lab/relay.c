@@ -40,8 +40,6 @@ enum {
     TAIL = 4000     /* bytes of a log shown */
 };
 
-extern char **environ;
-
 /* What of the environment the command sees. A trailing * is any ending. */
 static const char *const env_keep[] = {
     "PATH",         "HOME",          "TERM",    "LANG",     "LANGUAGE",  "LC_*",

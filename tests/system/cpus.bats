@@ -28,7 +28,7 @@ grep -qw nonstop_tsc /proc/cpuinfo && echo "nonstop_tsc: yes"
 # All CPUs at once, each on its own.
 cat >/work <<'W'
 i=0
-while [ $i -lt 3000 ]; do i=$((i + 1)); done
+while [ $i -lt 1000 ]; do i=$((i + 1)); done
 read -r line </proc/$$/stat
 set -- $line
 shift 30
@@ -120,9 +120,24 @@ clocks() {
   done
 }
 
-@test "cpus: 64" {
-  [ "$MAYFLY_LONG" ] || skip "takes long in the lab: make check-long"
-  tell_cpus cpus64
-  boot cpus64 --cpus 64 --memory 1G --timeout 10m
-  judge cpus64 64
+@test "cpus: 64 are there; the last of them comes up and works" {
+  # Not all of them: 64 kernels' worth of waking up takes minutes on an emulated machine.
+  guest many <<'EOF'
+echo "possible: $(cat /sys/devices/system/cpu/possible)"
+echo 1 >/sys/devices/system/cpu/cpu63/online
+echo "online: $(cat /sys/devices/system/cpu/online)"
+grep ^apicid /proc/cpuinfo | sed 's/.*: /apicid: /'
+taskset 8000000000000000 sh -c 'read -r line </proc/$$/stat; set -- $line; shift 30; echo "worked: $9"'
+EOF
+  boot many --cpus 64 --memory 512M --cmdline 'quiet maxcpus=2'
+  ended many 0 "$OFF"
+  printf '%s\n' 'possible: 0-63' 'online: 0-1,63' 'apicid: 0' 'apicid: 1' 'apicid: 63' \
+    'worked: 63' | said many
+}
+
+@test "cpus: 16, all of them at work" {
+  [ "$MAYFLY_LONG" ] || skip "takes long on an emulated machine: make check-long"
+  tell_cpus cpus16
+  boot cpus16 --cpus 16 --memory 512M --timeout 5m
+  judge cpus16 16
 }

@@ -34,19 +34,24 @@ EOF
 
 @test "ends: dying before the console exists, the guest is heard: panic, and timeout with RIP" {
   no_initrd() {
-    run_to vfs "$mayfly" run --kernel "$kernel" --timeout 60s --cmdline quiet
+    run_to "$1" "$mayfly" run --kernel "$kernel" --timeout 60s --cmdline "$2"
   }
   guest early <<'EOF'
 echo never
 EOF
-  no_initrd & boot early --timeout 1s
+  # A kernel that wants a larger log moves to it, and leaves the old one where it was.
+  no_initrd vfs quiet & no_initrd moved 'quiet log_buf_len=1M'
   wait
-  ended_after vfs 70 "$PANICKED"
-  same "${err[0]}" \
-    "mayfly: the guest never used its console; the end of its kernel log:" "first line"
-  grep -q '^| .*VFS: Unable to mount root fs on unknown-block(0,0)' "$tmp/vfs.err"
-  # Nothing but marked lines of the log in between.
-  [ -z "$(sed '1d;$d' "$tmp/vfs.err" | grep -v '^| ')" ]
+  boot early --timeout 1s
+  for name in vfs moved; do
+    ended_after $name 70 "$PANICKED"
+    same "${err[0]}" \
+      "mayfly: the guest never used its console; the end of its kernel log:" "first line"
+    grep '^| .*VFS: Unable to mount root fs on unknown-block(0,0)' "$tmp/$name.err" ||
+      { show $name; false; }
+    # Nothing but marked lines of the log in between.
+    [ -z "$(sed '1d;$d' "$tmp/$name.err" | grep -v '^| ')" ]
+  done
 
   ended_after early 124 "$TIMED_OUT"
   matches "${err[-2]}" '^mayfly: vCPU 0 is at RIP 0x[0-9a-f]+$' RIP
@@ -68,6 +73,20 @@ EOF
   ended halt 124 "$TIMED_OUT"
   echo here | said live
   echo here | said halt
+}
+
+@test "ends: SIGTERM presses the power button; a guest that listens powers off by itself" {
+  initrd=$root/build/system/button.cpio
+  guest button <<'EOF'
+echo here
+head -c 24 /dev/input/event0 >/dev/null && echo pressed
+EOF
+  start button --grace 100s
+  until_true 60 seen button here
+  kill -TERM "$pid"
+  finish button
+  ended button 0 "$OFF"
+  printf 'here\npressed\n' | said button
 }
 
 @test "ends: SIGTERM is 143 after --grace, a second one ends at once; SIGINT is 130" {

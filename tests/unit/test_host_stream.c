@@ -266,6 +266,10 @@ static void a_file_is_made_or_emptied(void **state)
         assert_int_equal(stream_file(&s, path, &e), 0);
         assert_int_equal(s.made, round == 0);
         assert_int_equal(s.in, -1);
+        /* Emptied when the guest begins, not before. */
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_size, round);
+        stream_start(&s);
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_size, 0);
         assert_int_equal(write(s.out, "x", 1), 1);
