@@ -1,6 +1,6 @@
 # The test tiers. `make check` runs them all and ends with one line that counts.
 
-.PHONY: check check-long check-lint check-unit check-guest check-lab check-system
+.PHONY: check check-long check-lint check-unit check-guest check-binary check-lab check-system
 check: ## every test this machine can run (at most 15 minutes)
 	@tools/deps check
 	@tests/check
@@ -72,6 +72,9 @@ check-guest: ## freestanding guests on this host's /dev/kvm
 
 check-system: ## Linux guests, on real KVM or in the lab
 	@tests/check system
+
+check-binary: ## what the build promises of its binary
+	@tests/check binary
 
 check-lab: ## the lab itself
 	@tests/check lab

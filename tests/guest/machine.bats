@@ -63,9 +63,9 @@ load helper
     grep '^setup_data type 9 length 32 ' out >first
     guest facts
     grep '^setup_data type 9 length 32 ' out >second
-    ! cmp -s first second
+    ! cmp -s first second || false
     [ "$(grep -o ' [0-9a-f]*$' first | tr -d ' \n' | wc -c)" -eq 64 ]
-    ! grep -E '0{32}' first second
+    ! grep -E '0{32}' first second || false
 }
 
 @test "initrds: one behind the other, padded to 4 bytes" {

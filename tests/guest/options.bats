@@ -138,7 +138,7 @@ refused() {
     exec 8<>fifo
     start ends -a "say end=hlt" --timeout 10s --grace 0
     [ "$(stat -c %s ready)" -eq 1 ]
-    ! ls -l "/proc/$pid/fd" | grep -q /ready$
+    ! ls -l "/proc/$pid/fd" | grep -q /ready$ || false
     kill -TERM "$pid"
     finish
 }
