@@ -123,6 +123,20 @@ int vm_create_bare(struct vm *vm, const struct gmem *mem, struct err *e)
     return 0;
 }
 
+/* Interrupts below 16 reach the 8259 as well as the IOAPIC, and KVM's 8259 begins with nothing
+ * masked and its vectors at 0: one that comes before Linux has turned to its APICs would be an
+ * exception there (our power button, #OF, a panic). So all is masked, until a guest that wants the
+ * 8259 sets it up. */
+static int vm_mask_8259(struct vm *vm, struct err *e)
+{
+    struct kvm_irqchip pic = { .chip_id = KVM_IRQCHIP_PIC_MASTER };
+
+    if (ioctl(vm->fd, KVM_GET_IRQCHIP, &pic) < 0)
+        return vm_failed("irqchip", e);
+    pic.chip.pic.imr = 0xff;
+    return ioctl(vm->fd, KVM_SET_IRQCHIP, &pic) < 0 ? vm_failed("irqchip", e) : 0;
+}
+
 int vm_create(struct vm *vm, const struct gmem *mem, struct err *e)
 {
     int ret = vm_create_bare(vm, mem, e);
@@ -131,7 +145,7 @@ int vm_create(struct vm *vm, const struct gmem *mem, struct err *e)
         return ret;
     if (ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0) < 0)
         return vm_failed("irqchip", e);
-    return 0;
+    return vm_mask_8259(vm, e);
 }
 
 int vm_ioeventfd(struct vm *vm, gpa_t addr, uint32_t value, int fd, struct err *e)

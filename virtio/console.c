@@ -1,10 +1,8 @@
 /* virtio-console (virtio 1.2, section 5.3); see console.h.
  *
  * Output. Linux's driver spins with interrupts off until a transmit is complete, so a transmit is
- * completed at once, whatever the reader does: its bytes are copied into a ring of 1 MiB, and the
- * ring is written out as the reader takes it. When the ring is full the oldest bytes give way, are
- * counted, and "[N bytes dropped]" takes their place in what the reader sees. The ring starts over
- * at its first byte whenever it runs empty, so a quiet console touches a page or two of it.
+ * completed at once, whatever the reader does: its bytes go into a bounded ring (host/outring.h)
+ * and from there to the reader as it takes them.
  *
  * Input. Bytes are read into a small buffer and move to the guest as it offers buffers; while the
  * small buffer is full nothing is read, so the sender waits and no byte is lost. A terminal is
@@ -25,18 +23,16 @@
 #include "virtio/console.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/num.h"
+#include "host/outring.h"
 #include "host/term.h"
 
 enum { QUEUE_RX, QUEUE_TX, QUEUE_COUNT }; /* 5.3.2, as the driver counts from its own side */
@@ -59,13 +55,8 @@ struct console {
     struct watch in, out;
     struct escape escape;
     _Atomic bool used;
-    /* Output: ring[start .. start + len), wrapping. */
-    uint8_t *ring;
-    size_t start, len;
-    uint64_t dropped; /* since the reader was last told */
-    bool gone;        /* nobody takes what is written */
-    char notice[48];  /* being told */
-    size_t notice_off, notice_len;
+    struct outring output;
+    bool gone; /* nobody takes what is written */
     /* Input: in_buf[in_off .. in_len). */
     uint8_t in_buf[4096];
     size_t in_off, in_len;
@@ -98,99 +89,19 @@ static int64_t now_ms(void)
 
 /* --- output ------------------------------------------------------------------------------- */
 
-/* Appends to the ring; the oldest bytes give way. n is at most the ring's size. */
-static void ring_put(struct console *c, const uint8_t *data, size_t n)
-{
-    size_t excess = c->len + n > CONSOLE_RING ? c->len + n - CONSOLE_RING : 0;
-
-    c->start = (c->start + excess) % CONSOLE_RING;
-    c->len -= excess;
-    c->dropped += excess;
-    size_t at = (c->start + c->len) % CONSOLE_RING, first = min_size(n, CONSOLE_RING - at);
-
-    memcpy(c->ring + at, data, first);
-    memcpy(c->ring, data + first, n - first);
-    c->len += n;
-}
-
-/* What goes out next: a notice, or what lies in the ring. */
-static int out_pieces(struct console *c, struct iovec iov[2])
-{
-    /* The count goes up until the reader takes the first byte of the notice. */
-    if (c->dropped && c->notice_off == 0)
-        c->notice_len = (size_t)snprintf(c->notice, sizeof c->notice,
-                                         "\r\n[%" PRIu64 " bytes dropped]\r\n", c->dropped);
-    if (c->notice_len) {
-        iov[0] = (struct iovec){ .iov_base = c->notice + c->notice_off,
-                                 .iov_len = c->notice_len - c->notice_off };
-        return 1;
-    }
-    size_t first = min_size(c->len, CONSOLE_RING - c->start);
-
-    iov[0] = (struct iovec){ .iov_base = c->ring + c->start, .iov_len = first };
-    iov[1] = (struct iovec){ .iov_base = c->ring, .iov_len = c->len - first };
-    return c->len > first ? 2 : 1;
-}
-
-static void out_consume(struct console *c, size_t n)
-{
-    if (c->notice_len) {
-        if (c->notice_off == 0 && n)
-            c->dropped = 0;
-        c->notice_off += n;
-        if (c->notice_off == c->notice_len)
-            c->notice_len = c->notice_off = 0;
-        return;
-    }
-    c->start = (c->start + n) % CONSOLE_RING;
-    c->len -= n;
-    if (c->len == 0)
-        c->start = 0;
-}
-
-static bool out_pending(const struct console *c)
-{
-    return c->len || c->notice_len || c->dropped;
-}
-
-static void out_discard(struct console *c)
-{
-    c->start = c->len = c->notice_len = c->notice_off = 0;
-    c->dropped = 0;
-}
-
-/* Writes what the reader takes. 0 when all is out, -EAGAIN when it is slow, another -errno when
- * it is gone; then the output is discarded from here on. */
+/* Writes what the reader takes: 0, -EAGAIN when it is slow, another -errno when it is gone. */
 static int out_flush(struct console *c)
 {
-    struct iovec iov[2];
+    bool any = outring_owed(&c->output) > 0;
+    int ret = outring_flush(&c->output, c->opts.stream->out);
     uint32_t dropped;
 
-    while (out_pending(c)) {
-        if (c->opts.stream->out < 0) {
-            out_discard(c);
-            break;
-        }
-        int n = out_pieces(c, iov);
-        ssize_t done = writev(c->opts.stream->out, iov, n);
-
-        if (done < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno == EAGAIN)
-                return -EAGAIN;
-            int code = errno;
-
-            if (!c->gone && log_allow(&c->dev.limit, &dropped))
-                log_warn("console: output can't be written: %s; it is discarded", strerror(code));
-            c->gone = true;
-            out_discard(c);
-            return -code;
-        }
-        c->gone = false;
-        out_consume(c, (size_t)done);
-    }
-    return 0;
+    if (ret == -EAGAIN || !any)
+        return ret;
+    if (ret && !c->gone && log_allow(&c->dev.limit, &dropped))
+        log_warn("console: output can't be written: %s; it is discarded", strerror(-ret));
+    c->gone = ret != 0;
+    return ret;
 }
 
 static void out_pump(struct console *c)
@@ -216,13 +127,11 @@ static void console_print(struct console *c, struct cursor *r)
 {
     uint8_t part[512];
 
-    if (cursor_left(r) > CONSOLE_RING) {
-        size_t excess = cursor_left(r) - CONSOLE_RING;
+    if (cursor_left(r) > OUTRING_SIZE) {
+        size_t excess = cursor_left(r) - OUTRING_SIZE;
 
-        /* What is older than the bytes left out gives way with them: the notice stands between. */
         out_flush(c);
-        c->dropped += c->len + excess;
-        c->start = c->len = 0;
+        outring_leave_out(&c->output, excess);
         cursor_skip(r, excess);
     }
     while (cursor_left(r)) {
@@ -230,9 +139,9 @@ static void console_print(struct console *c, struct cursor *r)
 
         cursor_get(r, part, n);
         /* Nothing is dropped that the reader would have taken. */
-        if (c->len + n > CONSOLE_RING)
+        if (n > outring_room(&c->output))
             out_flush(c);
-        ring_put(c, part, n);
+        outring_put(&c->output, part, n);
     }
 }
 
@@ -514,7 +423,7 @@ static void console_cfg_write(struct virtio_dev *d, unsigned off, const void *da
         return;
     memcpy(&byte, data, 1);
     atomic_store_explicit(&c->used, true, memory_order_relaxed);
-    ring_put(c, &byte, 1);
+    outring_put(&c->output, &byte, 1);
     out_pump(c);
 }
 
@@ -556,8 +465,7 @@ static void console_free(struct virtio_dev *d)
     if (c->timer.fd >= 0)
         close(c->timer.fd);
     virtio_fini(d);
-    if (c->ring != MAP_FAILED)
-        munmap(c->ring, CONSOLE_RING);
+    outring_fini(&c->output);
     free(c);
 }
 
@@ -588,23 +496,18 @@ struct virtio_dev *console_new(struct gmem *mem, struct loop *loop, const struct
         return NULL;
     }
     c->opts = *o;
-    /* Mapped, not allocated: pages that no output ever reaches cost nothing. */
-    c->ring = mmap(NULL, CONSOLE_RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     c->in = (struct watch){ .fd = s->in, .events = EPOLLIN, .fn = console_on_in, .arg = c };
     c->out = (struct watch){ .fd = s->out, .events = 0, .fn = console_on_out, .arg = c };
     if (virtio_init(&c->dev, &console_class, "console", mem, loop, e)) {
-        if (c->ring != MAP_FAILED)
-            munmap(c->ring, CONSOLE_RING);
         free(c);
         return NULL;
     }
     c->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
                                .fn = console_on_timer,
                                .arg = c };
-    if (c->ring == MAP_FAILED)
-        ret = -ENOMEM;
-    else
-        ret = c->timer.fd < 0 ? -errno : loop_add(loop, &c->timer);
+    ret = c->timer.fd < 0 ? -errno : loop_add(loop, &c->timer);
+    if (ret == 0)
+        ret = outring_init(&c->output);
     if (ret == 0 && s->in >= 0)
         ret = loop_add(loop, &c->in);
     if (ret == 0 && s->out >= 0)
@@ -628,7 +531,7 @@ uint64_t console_finish(struct virtio_dev *d, int stall_ms)
         if (poll(&p, 1, stall_ms) == 0)
             break;
     }
-    return c->len + c->dropped + stream_drain(c->opts.stream, stall_ms);
+    return outring_owed(&c->output) + stream_drain(c->opts.stream, stall_ms);
 }
 
 bool console_was_used(const struct virtio_dev *d)

@@ -5,8 +5,6 @@
 #include "host/stream.h"
 #include "virtio/dev.h"
 
-#define CONSOLE_RING (UINT64_C(1) << 20) /* bytes of output held for a slow reader */
-
 struct console_opts {
     struct stream *stream;     /* the caller's; outlives the console */
     void (*escape)(void *arg); /* Ctrl-] three times; on the console's loop. May be NULL */

@@ -1,5 +1,6 @@
 /* The console's output: whole while the reader reads, counted where he does not, never in the
  * guest's way; and drivers that want to break it. */
+#include "host/outring.h"
 #include "tests/unit/console_rig.h"
 
 #include <stdio.h>
@@ -119,9 +120,9 @@ static void a_slow_reader_misses_nothing(void **state)
     rig_init(&g);
     rig_run(&g);
     rig_up(&g, PLAIN);
-    print_text(&g, 0, CONSOLE_RING);
+    print_text(&g, 0, OUTRING_SIZE);
     sleep_ms(10);
-    assert_int_equal(read_story(g.screen, CONSOLE_RING), 0);
+    assert_int_equal(read_story(g.screen, OUTRING_SIZE), 0);
     nothing_more(&g);
     rig_fini(&g);
 }
@@ -219,7 +220,7 @@ static void the_notice_stands_where_bytes_are_missing(void **state)
         uint64_t lost = read_story_on(g.screen, old + big, t.got, t.n);
 
         /* All but the last of it, and what went through the pipe before. */
-        assert_in_range(lost, old + big - CONSOLE_RING - 192 * KIB, old + big - CONSOLE_RING - 1);
+        assert_in_range(lost, old + big - OUTRING_SIZE - 192 * KIB, old + big - OUTRING_SIZE - 1);
         nothing_more(&g);
         free(t.got);
         rig_fini(&g);
@@ -313,9 +314,9 @@ static void the_last_words_go_out(void **state)
     rig_init(&g);
     rig_run(&g);
     rig_up(&g, PLAIN);
-    print_text(&g, 0, CONSOLE_RING);
+    print_text(&g, 0, OUTRING_SIZE);
     rig_stop(&g);
-    struct reader r = { .fd = g.screen, .n = CONSOLE_RING };
+    struct reader r = { .fd = g.screen, .n = OUTRING_SIZE };
 
     assert_int_equal(pthread_create(&thread, NULL, slow_reader_main, &r), 0);
     assert_int_equal(console_finish(g.dev, RIG_WAIT), 0);
@@ -327,7 +328,7 @@ static void the_last_words_go_out(void **state)
 /* Told once how much the reader did not take: in the ring, and dropped before. */
 static void words_nobody_took_are_counted(void **state)
 {
-    static const uint64_t totals[] = { 10, CONSOLE_RING, 2 * MIB + 77 };
+    static const uint64_t totals[] = { 10, OUTRING_SIZE, 2 * MIB + 77 };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(totals); i++) {
