@@ -59,6 +59,16 @@ static int boot_check_config(const struct boot_config *c, struct err *e)
                : 0;
 }
 
+/* What a kernel that is loaded needs to run lies in no header. Linux wants a 64th of memory for its
+ * page structures and as much again to breathe, and an initrd is there twice while it is unpacked:
+ * with this share and that copy Debian's kernel reaches its init. */
+#define RUN_SHARE 8
+
+static uint64_t to_mib(uint64_t bytes)
+{
+    return (bytes + MIB - 1) / MIB;
+}
+
 /* Finds the initrds' place: as high as can be, so that the kernel may grow. *base is 0 without
  * any. */
 static int boot_place(const struct gmem *m, const struct kernel *k, const struct initrds *r,
@@ -77,9 +87,10 @@ static int boot_place(const struct gmem *m, const struct kernel *k, const struct
         return err_set(e, ENOMEM,
                        "memory: %" PRIu64 " MiB is too little for kernel %s (%" PRIu64
                        " KiB up to the end of its range) and its initrds (%" PRIu64
-                       " KiB): give --memory at least %" PRIu64 " MiB",
-                       m->size / MIB, k->file.path, kernel_end / KIB, size / KIB,
-                       (need + MIB - 1) / MIB);
+                       " KiB), %" PRIu64 " MiB to be loaded: give --memory at least %" PRIu64
+                       " MiB",
+                       m->size / MIB, k->file.path, kernel_end / KIB, size / KIB, to_mib(need),
+                       to_mib(need + need / RUN_SHARE + size));
     *base = 0;
     if (size == 0)
         return 0;

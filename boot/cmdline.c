@@ -19,9 +19,13 @@
 static const char *const defaults[] = {
     "console=hvc0", /* the virtio console is the only one */
     /* A panic ends the VM at once, and the warm reset is how we know that it was one (power.h). */
-    "panic=-1", "reboot=panic_warm",
+    "panic=-1",
+    "reboot=panic_warm",
     "pci=off",         /* no host bridge: spares hundreds of reads of configuration ports */
     "8250.nr_uarts=0", /* no serial port: spares the probe of four */
+    /* virtio devices here reach all memory, so bounce buffers (64 MiB, as soon as there is RAM
+     * above 4 GiB) would never be used. */
+    "swiotlb=noforce",
 };
 
 static const char *const defaults_mmio[] = {

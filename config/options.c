@@ -67,7 +67,7 @@ static int set_files(const struct config_option *o, const char *text, void *fiel
 static int set_cmdline(const struct config_option *o, const char *text, void *field, struct err *e)
 {
     char *line = field;
-    size_t used = strlen(line), len = strlen(text), gap = used ? 1 : 0;
+    size_t used = strlen(line), len = strlen(text), gap = used && len ? 1 : 0;
 
     if (len >= CONFIG_CMDLINE_SIZE - used - gap)
         return config_option_err(o, e, "more than %d bytes in all", CONFIG_CMDLINE_SIZE - 1);
@@ -187,7 +187,7 @@ static const struct config_option options[] = {
     { .section = "Kernel", .name = "cmdline", .letter = 'a', .metavar = "TEXT",
       .help = "added to the default command line",
       .hint = "give kernel parameters and no more than fit, as in -a 'quiet ro'",
-      FIELD(cmdline), .set = set_cmdline, .flags = OPTION_REPEATABLE },
+      FIELD(cmdline), .set = set_cmdline, .flags = OPTION_REPEATABLE | OPTION_EMPTY },
     { .section = "Kernel", .name = "cmdline-raw", .metavar = "TEXT", .max = "2047",
       .help = "the whole command line, nothing added",
       .hint = "give all kernel parameters, as in --cmdline-raw console=hvc0",
@@ -295,7 +295,7 @@ int config_set(struct config *c, const struct config_option *o, const char *text
 
     if (c->given & bit && !(o->flags & OPTION_REPEATABLE))
         return err_set(e, EINVAL, "option --%s: given twice: leave one out", o->name);
-    if (text && !*text)
+    if (text && !*text && !(o->flags & OPTION_EMPTY))
         return config_option_err(o, e, "empty");
     int ret = o->set(o, text, (char *)c + o->offset, e);
 

@@ -61,8 +61,8 @@ struct console {
     uint8_t in_buf[4096];
     size_t in_off, in_len;
     enum listening { HOLD, KNOCKING, OPEN } state;
-    unsigned knocks;
-    struct watch timer; /* for the next knock; its fd is a timerfd */
+    unsigned knocks, pause; /* pause: ms to the next, taken or not */
+    struct watch timer;     /* for the next knock; its fd is a timerfd */
     bool timer_set;
     struct iovec iov[CONSOLE_QMAX];
 };
@@ -230,8 +230,6 @@ static void console_knock(struct console *c)
 {
     struct virtq *vq = &c->dev.queue[QUEUE_RX].vq;
     struct chain chain = { .iov = c->iov, .iov_max = CONSOLE_QMAX };
-    unsigned wait = KNOCK_FIRST_MS << min_size(c->knocks, 10);
-
     bool taken = virtq_caught_up(vq);
 
     if ((knock_answered(c) && taken) || c->knocks == KNOCK_MAX) {
@@ -256,7 +254,8 @@ static void console_knock(struct console *c)
     virtq_publish(vq);
     /* A port that is there but not opened remembers the size. */
     virtio_interrupt(&c->dev, VIRTIO_IRQ_QUEUE | (console_has_size(c) ? VIRTIO_IRQ_CONFIG : 0));
-    knock_timer(c, wait < KNOCK_LAST_MS ? wait : KNOCK_LAST_MS);
+    knock_timer(c, c->pause);
+    c->pause = 2 * c->pause < KNOCK_LAST_MS ? 2 * c->pause : KNOCK_LAST_MS;
 }
 
 /* The ring is full, or the driver transmits and so has offered all the buffers that it will: is it
@@ -271,6 +270,7 @@ static void console_judge(struct console *c)
     if (knock_possible(vq)) {
         c->state = KNOCKING;
         c->knocks = 0;
+        c->pause = KNOCK_FIRST_MS;
         console_knock(c);
     } else {
         console_open(c);
@@ -448,6 +448,7 @@ static int console_load(struct virtio_dev *d, struct rbuf *r)
         return -EPROTO;
     c->state = (enum listening)state;
     c->knocks = knocks;
+    c->pause = KNOCK_FIRST_MS;
     c->in_off = 0;
     c->in_len = n;
     rbuf_bytes(r, c->in_buf, n);

@@ -13,7 +13,7 @@ EOF
 }
 
 # judge NAME MIB: the memory map is exact; MemTotal lacks what the kernel itself takes: about
-# 45 MiB and a 64th of all, and another 64 MiB (swiotlb) once there is RAM above 4 GiB.
+# 45 MiB and a 64th of all.
 judge() {
   local name=$1 size=$(($2 * MIB)) low total
   ended "$name" 0 "$OFF"
@@ -28,7 +28,7 @@ judge() {
   sed -n 's/.*\] BIOS-e820/BIOS-e820/p' "$tmp/$name.out" | diff -u "$tmp/$name.map" -
   total=$(($(value "$name" MemTotal | tr -dc 0-9) / 1024))
   say "$2 MiB: MemTotal is $total MiB"
-  ((total <= $2 && total >= $2 - 50 - $2 / 60 - ($2 > 3072 ? 64 : 0))) || fail "MemTotal of $2 MiB is $total MiB"
+  ((total <= $2 && total >= $2 - 50 - $2 / 60)) || fail "MemTotal of $2 MiB is $total MiB"
 }
 
 @test "memory: 96 MiB with an initrd, 128 MiB, 3 GiB and around: map and total" {

@@ -276,10 +276,9 @@ static inline void text_fill(uint8_t *p, uint64_t from, size_t n)
 
 static inline int rig_group_setup(void **state)
 {
-    (void)state;
     signal(SIGPIPE, SIG_IGN); /* as main does */
     log_init(open("/dev/null", O_WRONLY | O_CLOEXEC), LOG_DEBUG);
-    return 0;
+    return unit_watchdog(state);
 }
 
 #endif

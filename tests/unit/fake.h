@@ -126,9 +126,8 @@ static inline uint64_t drain(int fd)
 /* Nobody shall see the lines that broken drivers make; but they are made. */
 static inline int log_to_nowhere(void **state)
 {
-    (void)state;
     log_init(open("/dev/null", O_WRONLY | O_CLOEXEC), LOG_DEBUG);
-    return 0;
+    return unit_watchdog(state);
 }
 
 #endif

@@ -161,7 +161,7 @@ static const struct hostile hostile_elf[] = {
     ROW(ph[0].p_paddr, ELF_DATA, "overlap"),
     ROW(ph[0].p_paddr, UINT64_MAX - 10, "1 MiB or above"),
     ROW(ph[1].p_paddr, 4 * GIB, "more than the 3072 MiB"),
-    ROW(ph[1].p_memsz, 13 * MIB + 1, "at least 17 MiB"),
+    ROW(ph[1].p_memsz, 13 * MIB + 1, "17 MiB to be loaded"),
     ROW(ph[1].p_memsz, 13 * MIB, NULL),
     ROW(ph[1].p_memsz, 0, NULL),  /* no segment then */
     ROW(ph[1].p_filesz, 0, NULL), /* .bss alone */

@@ -284,7 +284,7 @@ static void test_minimum(void **state)
     struct image k = image_new(raw, sizeof raw), r = image_new("", 0);
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        char word[32];
+        char word[64];
         struct boot_config c = config(&k);
 
         BZ_HDR(raw)->init_size = (uint32_t)rows[i].init;
@@ -292,7 +292,7 @@ static void test_minimum(void **state)
         image_write(&r, rd, rows[i].initrd);
         c.initrds = (const char *[]){ r.path };
         c.n_initrds = rows[i].initrd != 0;
-        snprintf(word, sizeof word, "at least %u MiB", rows[i].min);
+        snprintf(word, sizeof word, "), %u MiB to be loaded: give --memory at least ", rows[i].min);
         struct gmem m = ram((rows[i].min - 1) * MIB);
 
         assert_refused(&m, &c, word);

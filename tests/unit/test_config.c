@@ -219,7 +219,6 @@ static const struct {
     { "run --kernel=", "option --kernel", "empty", "-k vmlinuz" },
     { "run -k a -k b", "option --kernel", "given twice", "leave one out" },
     { "run --initrd=", "option --initrd", "empty", "-i initrd.img" },
-    { "run --cmdline=", "option --cmdline", "empty", "-a " },
     { "run --cmdline-raw=", "option --cmdline-raw", "empty", "--cmdline-raw " },
     { "run -k k -a x --cmdline-raw y", "option --cmdline-raw", "by --cmdline", "one of the" },
     { "run -k k --mmio-cmdline --cmdline-raw y", "option --cmdline-raw",

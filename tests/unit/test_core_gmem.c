@@ -234,6 +234,7 @@ static void layouts_of_real_mappings(void **state)
         assert_null(gmem_span(&m, (gpa_t){ 0 }, rows[i].low + 1));
         assert_null(gmem_span(&m, (gpa_t){ rows[i].low - 1 }, 2));
         assert_null(gmem_span(&m, (gpa_t){ GMEM_HIGH_BASE - 1 }, 2));
+        assert_int_equal(gmem_write(&m, (gpa_t){ 0 }, &byte, 1), 0);
         assert_int_equal(gmem_write(&m, (gpa_t){ rows[i].low - 1 }, &byte, 1), 0);
         if (rows[i].high) {
             gpa_t last = { GMEM_HIGH_BASE + rows[i].high - 1 };
@@ -241,7 +242,7 @@ static void layouts_of_real_mappings(void **state)
 
             assert_non_null(p);
             assert_int_equal((uintptr_t)p % (2 * MIB), 0);
-            assert_int_equal(p[0], 0); /* not the low region's last byte */
+            assert_int_equal(p[0], 0); /* neither the low region's first byte nor its last */
             assert_int_equal(gmem_write(&m, last, &byte, 1), 0);
             assert_null(gmem_span(&m, last, 2));
         } else {

@@ -297,6 +297,39 @@ static void output_to_a_file(void **state)
     rig_fini(&g);
 }
 
+/* One kick for more than the ring holds: whoever takes it all misses nothing. */
+static void a_burst_larger_than_the_ring(void **state)
+{
+    const uint32_t each = 64 * KIB;
+    char path[] = "/tmp/mayfly-unit-XXXXXX";
+    struct rig g;
+    int fd = mkstemp(path);
+    uint32_t id, len;
+
+    (void)state;
+    rig_init_fds(&g, -1, dup(fd));
+    unlink(path);
+    rig_run(&g);
+    rig_up(&g, PLAIN);
+    for (unsigned i = 0; i < RIG_SLOTS; i++) {
+        text_fill(ram(&g.mem, RIG_BIG + i * each, each), i * each, each);
+        ring_desc(&g.ring[TX], i, (struct ring_desc){ RIG_BIG + i * each, each, 0, 0 });
+        ring_put(&g.ring[TX], (uint16_t)i);
+    }
+    rig_kick(&g, TX, (uint16_t)(g.ring[TX].offered - RIG_SLOTS));
+    for (unsigned i = 0; i < RIG_SLOTS; i++)
+        assert_true(rig_used(&g, TX, RIG_WAIT, &id, &len));
+    rig_stop(&g);
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    struct reader r = { .fd = fd, .n = RIG_SLOTS * each };
+
+    reader_main(&r);
+    assert_int_equal(r.lost, 0);
+    assert_int_equal(lseek(fd, 0, SEEK_END), RIG_SLOTS * each);
+    close(fd);
+    rig_fini(&g);
+}
+
 /* --- the end ------------------------------------------------------------------------------ */
 
 static void *slow_reader_main(void *arg)
@@ -515,6 +548,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_goes_away),
         cmocka_unit_test(no_output_at_all),
         cmocka_unit_test(output_to_a_file),
+        cmocka_unit_test(a_burst_larger_than_the_ring),
         cmocka_unit_test(the_last_words_go_out),
         cmocka_unit_test(words_nobody_took_are_counted),
         cmocka_unit_test(bad_chains_break_the_console_until_reset),

@@ -669,5 +669,5 @@ int main(void)
         cmocka_unit_test(no_wake_up_is_lost_between_threads),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, unit_watchdog, NULL);
 }

@@ -70,6 +70,14 @@ static inline void sleep_ms(int ms)
     nanosleep(&ts, NULL);
 }
 
+/* For groups with threads: a test that failed leaves them behind, and they may hang the rest. */
+static inline int unit_watchdog(void **state)
+{
+    (void)state;
+    alarm(120);
+    return 0;
+}
+
 #define UNIT_WAIT 5000 /* ms: a machine under load is no failure */
 
 /* Exactly n bytes from fd, however they come. */

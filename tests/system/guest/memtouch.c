@@ -1,5 +1,5 @@
-/* memtouch MIB: takes MIB of memory in pages of 4 KiB, writes into each its own physical page number,
- * then reads all of them back: a page that the host maps at two places shows. Says
+/* memtouch MIB: takes MIB of memory in pages of 4 KiB, writes into each its own physical page
+ * number, then reads all of them back: a page that the host maps at two places shows. Says
  *
  *   below N above M wrong W
  *
