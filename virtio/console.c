@@ -56,7 +56,8 @@ struct console {
     struct escape escape;
     _Atomic bool used;
     struct outring output;
-    bool gone; /* nobody takes what is written */
+    bool gone;                   /* nobody takes what is written */
+    struct log_limit host_limit; /* apart from what the guest can provoke */
     /* Input: in_buf[in_off .. in_len). */
     uint8_t in_buf[4096];
     size_t in_off, in_len;
@@ -98,7 +99,7 @@ static int out_flush(struct console *c)
 
     if (ret == -EAGAIN || !any)
         return ret;
-    if (ret && !c->gone && log_allow(&c->dev.limit, &dropped))
+    if (ret && !c->gone && log_allow(&c->host_limit, &dropped))
         log_warn("console: output can't be written: %s; it is discarded", strerror(-ret));
     c->gone = ret != 0;
     return ret;

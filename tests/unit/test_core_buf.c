@@ -133,6 +133,28 @@ static void errors_are_one_line(void **state)
     assert_string_equal(e.msg, "\xc3\xa9");
 }
 
+static void shortages_have_their_own_remedy(void **state)
+{
+    static const struct {
+        int code;
+        const char *says; /* NULL: what the caller thinks */
+    } rows[] = { { EMFILE, "ulimit -n" },
+                 { ENFILE, "fs.file-max" },
+                 { ENOMEM, "memory" },
+                 { ENOSPC, "space" },
+                 { EDQUOT, "space" },
+                 { ENOENT, NULL },
+                 { 0, NULL } };
+    const char *otherwise = "look again";
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (rows[i].says)
+            assert_non_null(strstr(err_remedy(rows[i].code, otherwise), rows[i].says));
+        else
+            assert_ptr_equal(err_remedy(rows[i].code, otherwise), otherwise);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +162,7 @@ int main(void)
         cmocka_unit_test(readers_never_pass_the_end),
         cmocka_unit_test(numbers_are_little_endian),
         cmocka_unit_test(errors_are_one_line),
+        cmocka_unit_test(shortages_have_their_own_remedy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
