@@ -35,8 +35,8 @@
 enum {
     EXIT_TIMEOUT = 124,
     EXIT_LAB = 125,
-    PING_S = 60,    /* after so much silence ask; it disturbs icount runs least */
-    SILENT_S = 300, /* the slowest boot seen took a tenth of this */
+    PING_S = 30,    /* after so much silence ask; it disturbs icount runs least */
+    SILENT_S = 150, /* the slowest boot seen took a tenth of this */
     TAIL = 4000     /* bytes of a log shown */
 };
 
