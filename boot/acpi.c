@@ -89,7 +89,7 @@ enum {
 #define FADT_HEADLESS   (UINT32_C(1) << 12)
 #define FADT_HW_REDUCED (UINT32_C(1) << 20)
 
-static size_t table_begin(struct aml *a, const char signature[4], uint8_t revision)
+static size_t table_begin(struct wbuf *a, const char signature[4], uint8_t revision)
 {
     static const uint8_t zero[16];
     struct acpi_header h = { .revision = revision, .oem_revision = 1, .creator_revision = 1 };
@@ -98,8 +98,8 @@ static size_t table_begin(struct aml *a, const char signature[4], uint8_t revisi
     memcpy(h.oem_id, "MAYFLY", sizeof h.oem_id);
     memcpy(h.oem_table_id, "MICROVM ", sizeof h.oem_table_id);
     memcpy(h.creator_id, "MAYF", sizeof h.creator_id);
-    aml_bytes(a, zero, -a->len % sizeof zero);
-    aml_bytes(a, &h, sizeof h);
+    wbuf_bytes(a, zero, -a->len % sizeof zero);
+    wbuf_bytes(a, &h, sizeof h);
     return a->len - sizeof h;
 }
 
@@ -114,11 +114,11 @@ static uint8_t checksum(const void *data, size_t len)
 }
 
 /* Gives the table its length and checksum; its guest-physical address. */
-static uint64_t table_end(struct aml *a, size_t mark)
+static uint64_t table_end(struct wbuf *a, size_t mark)
 {
-    if (a->full)
+    if (a->overflow)
         return 0;
-    struct acpi_header *h = (void *)(a->p + mark);
+    struct acpi_header *h = (void *)(a->data + mark);
 
     h->length = (uint32_t)(a->len - mark);
     h->checksum = checksum(h, h->length);
@@ -137,7 +137,7 @@ struct acpi_irq {
         0x89, 6, 1 << 0 /* consumer */ | 1 << 1 /* edge */, 1, gsi                                 \
     }
 
-static void dsdt_add_device(struct aml *a, unsigned uid, const struct boot_device *d)
+static void dsdt_add_device(struct wbuf *a, unsigned uid, const struct boot_device *d)
 {
     char name[8];
     /* Memory32Fixed (ReadWrite), the interrupt, end. */
@@ -172,7 +172,7 @@ static void dsdt_add_device(struct aml *a, unsigned uid, const struct boot_devic
 
 /* The power button: a device of the method kind, and the event device (ACPI 6.3, 5.6.9) that tells
  * of it. Neither has a register: a press is the interrupt, and its method says what it means. */
-static void dsdt_add_button(struct aml *a)
+static void dsdt_add_button(struct wbuf *a)
 {
     const struct {
         struct acpi_irq irq;
@@ -195,7 +195,7 @@ static void dsdt_add_button(struct aml *a)
     aml_close(a, dev);
 }
 
-static uint64_t dsdt_add(struct aml *a, const struct boot_config *c)
+static uint64_t dsdt_add(struct wbuf *a, const struct boot_config *c)
 {
     size_t mark = table_begin(a, "DSDT", DSDT_REVISION);
     size_t scope = aml_scope(a, "_SB_");
@@ -215,7 +215,7 @@ static uint64_t dsdt_add(struct aml *a, const struct boot_config *c)
     return table_end(a, mark);
 }
 
-static uint64_t fadt_add(struct aml *a, uint64_t dsdt)
+static uint64_t fadt_add(struct wbuf *a, uint64_t dsdt)
 {
     struct acpi_gas port = { .space = SPACE_IO, .bit_width = 8, .access_size = ACCESS_BYTE };
     struct acpi_fadt f = {
@@ -236,11 +236,11 @@ static uint64_t fadt_add(struct aml *a, uint64_t dsdt)
     port.addr = POWER_PORT_SLEEP_STATUS;
     f.sleep_status = port;
     memcpy(&f.hypervisor_id, "Mayfly\0", sizeof f.hypervisor_id);
-    aml_bytes(a, &f, sizeof f);
+    wbuf_bytes(a, &f, sizeof f);
     return table_end(a, mark);
 }
 
-static uint64_t madt_add(struct aml *a, unsigned cpus)
+static uint64_t madt_add(struct wbuf *a, unsigned cpus)
 {
     const struct {
         uint32_t lapic, flags;
@@ -251,7 +251,7 @@ static uint64_t madt_add(struct aml *a, unsigned cpus)
     } __attribute__((packed)) ioapic = { .type = 1, .len = 12, .addr = ACPI_IOAPIC_ADDR };
     size_t mark = table_begin(a, "APIC", MADT_REVISION);
 
-    aml_bytes(a, &head, sizeof head);
+    wbuf_bytes(a, &head, sizeof head);
     for (unsigned i = 0; i < cpus; i++) {
         const struct {
             uint8_t type, len, uid, apic_id;
@@ -260,33 +260,33 @@ static uint64_t madt_add(struct aml *a, unsigned cpus)
             .len = 8, .uid = (uint8_t)i, .apic_id = (uint8_t)i, .flags = 1 /* enabled */
         };
 
-        aml_bytes(a, &lapic, sizeof lapic);
+        wbuf_bytes(a, &lapic, sizeof lapic);
     }
-    aml_bytes(a, &ioapic, sizeof ioapic);
+    wbuf_bytes(a, &ioapic, sizeof ioapic);
     return table_end(a, mark);
 }
 
 int acpi_build(struct gmem *m, const struct boot_config *c, struct err *e)
 {
     struct acpi_rsdp rsdp = { .revision = 2, .length = sizeof rsdp };
-    struct aml a = { .p = gmem_span(m, (gpa_t){ LAYOUT_ACPI }, LAYOUT_ACPI_LEN),
-                     .len = sizeof rsdp, /* its place; it is written last */
-                     .cap = LAYOUT_ACPI_LEN };
+    struct wbuf a = { .data = gmem_span(m, (gpa_t){ LAYOUT_ACPI }, LAYOUT_ACPI_LEN),
+                      .len = sizeof rsdp, /* its place; it is written last */
+                      .cap = LAYOUT_ACPI_LEN };
 
     uint64_t dsdt = dsdt_add(&a, c);
     uint64_t fadt = fadt_add(&a, dsdt);
     const uint64_t tables[] = { fadt, madt_add(&a, c->cpus) };
     size_t mark = table_begin(&a, "XSDT", 1);
 
-    aml_bytes(&a, tables, sizeof tables);
+    wbuf_bytes(&a, tables, sizeof tables);
     rsdp.xsdt = table_end(&a, mark);
-    if (a.full)
+    if (a.overflow)
         return err_set(e, ENOSPC, "acpi: the tables outgrow their %d bytes: use fewer devices",
                        LAYOUT_ACPI_LEN);
     memcpy(rsdp.signature, "RSD PTR ", sizeof rsdp.signature);
     memcpy(rsdp.oem_id, "MAYFLY", sizeof rsdp.oem_id);
     rsdp.checksum = checksum(&rsdp, offsetof(struct acpi_rsdp, length)); /* ACPI 1.0's part */
     rsdp.ext_checksum = checksum(&rsdp, sizeof rsdp);
-    memcpy(a.p, &rsdp, sizeof rsdp);
+    memcpy(a.data, &rsdp, sizeof rsdp);
     return 0;
 }

@@ -24,28 +24,18 @@ enum {
     OP_NOTIFY = 0x86,
 };
 
-void aml_bytes(struct aml *a, const void *data, size_t len)
+static void aml_op(struct wbuf *a, uint8_t op)
 {
-    if (a->full || len > a->cap - a->len) {
-        a->full = true;
-        return;
-    }
-    memcpy(a->p + a->len, data, len);
-    a->len += len;
+    wbuf_bytes(a, &op, 1);
 }
 
-static void aml_op(struct aml *a, uint8_t op)
-{
-    aml_bytes(a, &op, 1);
-}
-
-void aml_name(struct aml *a, const char name[4])
+void aml_name(struct wbuf *a, const char name[4])
 {
     aml_op(a, OP_NAME);
-    aml_bytes(a, name, 4);
+    wbuf_bytes(a, name, 4);
 }
 
-void aml_int(struct aml *a, uint32_t v)
+void aml_int(struct wbuf *a, uint32_t v)
 {
     if (v <= 1) {
         aml_op(a, v ? OP_ONE : OP_ZERO);
@@ -54,46 +44,46 @@ void aml_int(struct aml *a, uint32_t v)
     size_t len = v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : 4;
 
     aml_op(a, len == 1 ? OP_BYTE : len == 2 ? OP_WORD : OP_DWORD);
-    aml_bytes(a, &v, len);
+    wbuf_bytes(a, &v, len);
 }
 
-void aml_string(struct aml *a, const char *s)
+void aml_string(struct wbuf *a, const char *s)
 {
     aml_op(a, OP_STRING);
-    aml_bytes(a, s, strlen(s) + 1);
+    wbuf_bytes(a, s, strlen(s) + 1);
 }
 
-void aml_buffer(struct aml *a, const void *data, size_t len)
+void aml_buffer(struct wbuf *a, const void *data, size_t len)
 {
     aml_op(a, OP_BUFFER);
     size_t mark = a->len;
 
     aml_int(a, (uint32_t)len);
-    aml_bytes(a, data, len);
+    wbuf_bytes(a, data, len);
     aml_close(a, mark);
 }
 
-size_t aml_scope(struct aml *a, const char name[4])
+size_t aml_scope(struct wbuf *a, const char name[4])
 {
     aml_op(a, OP_SCOPE);
     size_t mark = a->len;
 
-    aml_bytes(a, "\\", 1);
-    aml_bytes(a, name, 4);
+    wbuf_bytes(a, "\\", 1);
+    wbuf_bytes(a, name, 4);
     return mark;
 }
 
-size_t aml_device(struct aml *a, const char name[4])
+size_t aml_device(struct wbuf *a, const char name[4])
 {
     aml_op(a, OP_EXT);
     aml_op(a, OP_EXT_DEVICE);
     size_t mark = a->len;
 
-    aml_bytes(a, name, 4);
+    wbuf_bytes(a, name, 4);
     return mark;
 }
 
-size_t aml_package(struct aml *a, uint8_t elements)
+size_t aml_package(struct wbuf *a, uint8_t elements)
 {
     aml_op(a, OP_PACKAGE);
     size_t mark = a->len;
@@ -102,24 +92,24 @@ size_t aml_package(struct aml *a, uint8_t elements)
     return mark;
 }
 
-size_t aml_method(struct aml *a, const char name[4], uint8_t args)
+size_t aml_method(struct wbuf *a, const char name[4], uint8_t args)
 {
     aml_op(a, OP_METHOD);
     size_t mark = a->len;
 
-    aml_bytes(a, name, 4);
+    wbuf_bytes(a, name, 4);
     aml_op(a, args); /* not serialized */
     return mark;
 }
 
-void aml_notify(struct aml *a, const char name[4], uint8_t value)
+void aml_notify(struct wbuf *a, const char name[4], uint8_t value)
 {
     aml_op(a, OP_NOTIFY);
-    aml_bytes(a, name, 4);
+    wbuf_bytes(a, name, 4);
     aml_int(a, value);
 }
 
-void aml_close(struct aml *a, size_t mark)
+void aml_close(struct wbuf *a, size_t mark)
 {
     uint8_t pkg[4];
     size_t inner = a->len - mark, n = 1;
@@ -133,11 +123,11 @@ void aml_close(struct aml *a, size_t mark)
     pkg[0] = (uint8_t)(n == 1 ? len : (n - 1) << 6 | (len & 0xf));
     for (size_t i = 1; i < n; i++)
         pkg[i] = (uint8_t)(len >> (4 + 8 * (i - 1)));
-    aml_bytes(a, pkg, n); /* makes room, or says that there is none */
-    if (a->full || len >= (size_t)1 << 28) {
-        a->full = true;
+    wbuf_bytes(a, pkg, n); /* makes room, or says that there is none */
+    if (a->overflow || len >= (size_t)1 << 28) {
+        a->overflow = true;
         return;
     }
-    memmove(a->p + mark + n, a->p + mark, inner);
-    memcpy(a->p + mark, pkg, n);
+    memmove(a->data + mark + n, a->data + mark, inner);
+    memcpy(a->data + mark, pkg, n);
 }

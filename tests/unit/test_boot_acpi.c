@@ -215,29 +215,29 @@ static void test_aml_lengths(void **state)
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         size_t cap = rows[i].inner + rows[i].n + 1;
-        struct aml a = { .p = malloc(cap), .cap = cap };
+        struct wbuf a = { .data = malloc(cap), .cap = cap };
         uint8_t *fill = malloc(rows[i].inner);
         const uint8_t *end;
 
         memset(fill, 0x5a, rows[i].inner);
         size_t mark = aml_package(&a, 0); /* one byte inside */
 
-        aml_bytes(&a, fill, rows[i].inner - 1);
+        wbuf_bytes(&a, fill, rows[i].inner - 1);
         aml_close(&a, mark);
-        assert_false(a.full);
+        assert_false(a.overflow);
         assert_int_equal(a.len, cap);
-        assert_int_equal(pkg_length(a.p + 1, &end), rows[i].n);
-        assert_ptr_equal(end, a.p + cap);
-        assert_int_equal(a.p[cap - 1], rows[i].inner > 1 ? 0x5a : 0);
+        assert_int_equal(pkg_length(a.data + 1, &end), rows[i].n);
+        assert_ptr_equal(end, a.data + cap);
+        assert_int_equal(a.data[cap - 1], rows[i].inner > 1 ? 0x5a : 0);
 
         /* A byte less is too little, and said. */
-        a = (struct aml){ .p = a.p, .cap = cap - 1 };
+        a = (struct wbuf){ .data = a.data, .cap = cap - 1 };
         mark = aml_package(&a, 0);
-        aml_bytes(&a, fill, rows[i].inner - 1);
+        wbuf_bytes(&a, fill, rows[i].inner - 1);
         aml_close(&a, mark);
-        assert_true(a.full);
+        assert_true(a.overflow);
         free(fill);
-        free(a.p);
+        free(a.data);
     }
 }
 
