@@ -21,7 +21,7 @@ enum {
     OPTION_REQUIRED = 1, /* by CONFIG_RUN */
     OPTION_REPEATABLE = 2,
     OPTION_EMPTY = 8, /* an empty text is a value, as of -a "$MORE" */
-    OPTION_INFO = 4, /* command line only, with any command or none: help, version */
+    OPTION_INFO = 4,  /* command line only, with any command or none: help, version */
 };
 
 struct config_option {

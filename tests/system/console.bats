@@ -98,6 +98,7 @@ EOF
   wait
   ended pipe 0 "$OFF"
   ended file 0 "$OFF"
+  parting "$tmp/console"
   "$noise" 1048576 7 | cmp - "$tmp/pipe.out"
   "$noise" 1048576 7 | cmp - "$tmp/console"
   [ ! -s "$tmp/file.out" ]
