@@ -68,7 +68,9 @@ struct console {
     struct iovec iov[CONSOLE_QMAX];
 };
 
-/* In a second of printing Linux throws away 8 of its 64 buffers, and KNOCK_MAX at the most. */
+/* In a second of printing Linux throws away 8 of its 64 buffers, and KNOCK_MAX at the most. That is
+ * after some ten seconds; then input is given unasked, and a guest that prints its log for longer
+ * loses it. */
 #define KNOCK_MAX      16
 #define KNOCK_FIRST_MS 10
 #define KNOCK_LAST_MS  1000
