@@ -13,14 +13,16 @@ V       ?=
 B := build$(if $(DEBUG),/debug)
 
 # Rooms of the shipped binary.
-ROOMS := core kvm boot host virtio config
-SRCS  := vmm.c report.c $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.c)))
+ROOMS := core kvm boot host virtio seccomp config
+# Runs when Mayfly is built, and is no part of it.
+BUILD_TIME := seccomp/policy.c
+SRCS  := vmm.c report.c $(filter-out $(BUILD_TIME),$(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.c))))
 ASMS  := $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.S)))
 OBJS  := $(SRCS:%.c=$(B)/obj/%.o) $(ASMS:%.S=$(B)/obj/%.o)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
         -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef
-BASE := -std=gnu17 -I. -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' $(if $(DEBUG),-DMAYFLY_DEBUG)
+BASE := -std=gnu17 -I. -Ibuild/gen -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' $(if $(DEBUG),-DMAYFLY_DEBUG)
 
 # musl-gcc sees no kernel headers by itself; they must come after musl's own.
 CC       := musl-gcc
@@ -55,6 +57,18 @@ $(B)/flags: FORCE
 	    echo '$(subst ','\'',$(FLAGS_NOW))' > $@
 FORCE:
 
+# The filters: policy.c, over libseccomp and glibc, writes them for enter.c.
+build/gen/policy: seccomp/policy.c seccomp/enter.h core/thread.h core/num.h
+	$(Q)mkdir -p $(@D)
+	$(Q)gcc -std=gnu17 -I. -D_GNU_SOURCE -O1 $(WARN) $(if $(WERROR),-Werror) -o $@ $< -lseccomp
+
+build/gen/seccomp/filters.h: build/gen/policy
+	$(Q)mkdir -p $(@D)
+	$(Q)$< --table >$(@D)/policy.tsv
+	$(Q)$< --filters >$@.tmp && mv $@.tmp $@
+
+$(B)/obj/seccomp/enter.o: build/gen/seccomp/filters.h
+
 $(B)/obj/%.o: %.c $(B)/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(WARN) $(if $(WERROR),-Werror) $(KHEADERS) -MMD -MP -c -o $@ $<
@@ -88,7 +102,7 @@ C_FILES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 fmt: ## format all C
 	$(Q)clang-format -i $(C_FILES)
 
-lint: ## clang-format, clang-tidy, cppcheck, the include rule
+lint: build/gen/seccomp/filters.h ## clang-format, clang-tidy, cppcheck, the include rule
 	$(Q)tools/lint
 
 help:

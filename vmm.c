@@ -1,8 +1,9 @@
 /* Mayfly, a microVM monitor.
  *
  * main reads as phases: parse what was asked; open what can fail for the user's reasons; build the
- * machine (memory, kernel, devices, VM, vCPUs); spawn its threads; run, which is waiting for the
- * first thing that ends it; tell how it ended and exit with its status.
+ * machine (memory, kernel, devices, VM, vCPUs); spawn its threads, each of which confines itself to
+ * the system calls of its role before anything else, and last this one; run, which is waiting for
+ * the first thing that ends it; tell how it ended and exit with its status.
  *
  * Threads: this one, one per vCPU, one per device. A vCPU that ends the machine records why and
  * wakes this thread; signals, timers and Ctrl-] arrive on this thread's own loop.
@@ -29,6 +30,7 @@
 #include "core/relro.h"
 #include "host/term.h"
 #include "kvm/probe.h"
+#include "seccomp/enter.h"
 #include "virtio/console.h"
 #include "vmm.h"
 
@@ -122,13 +124,53 @@ static void on_signal(struct watch *w, uint32_t revents)
     timer_set(m->grace.fd, m->cfg.grace_ms);
 }
 
-/* Before a signal kills us the terminal, and what else is the caller's, is put back. */
-static void on_fatal(int sig)
+/* Before a signal kills us the terminal, and what else is the caller's, is put back. The handler is
+ * gone when it runs (SA_RESETHAND): a fault faults again and another signal is raised again, and
+ * both kill as they would have. A call that a filter trapped would not be made again: it is told
+ * of, and that is the end. */
+static void on_fatal(int sig, siginfo_t *si, void *ucontext)
 {
+    char line[SECCOMP_LINE];
+    size_t n = seccomp_describe(si, ucontext, line);
+
     term_restore(&terminal);
     stream_restore(&machine.stream);
-    signal(sig, SIG_DFL);
-    raise(sig);
+    if (n) {
+        int said = write(STDERR_FILENO, line, n) > 0;
+
+        if (machine.log_opened)
+            said |= write(log_fd(), line, n) > 0;
+        (void)said; /* nobody may be there to hear it */
+        _exit(EXIT_SIGNALLED + SIGSYS);
+    }
+    if (si->si_code <= 0 || sig == SIGSYS) /* by kill(), raise() or abort(): no fault */
+        raise(sig);
+}
+
+/* From here on this thread makes the calls of its role and no other. */
+static void enter_role(const struct machine *m, enum seccomp_role role)
+{
+    int ret = seccomp_enter(role, (enum seccomp_deny)m->cfg.seccomp);
+
+    if (ret == 0)
+        return;
+    term_restore(&terminal);
+    stream_restore(&m->stream);
+    dprintf(STDERR_FILENO, "mayfly: seccomp: a filter can't be put on: %s: %s\n", strerror(-ret),
+            err_remedy(-ret, "do without by --seccomp=off"));
+    _exit(EXIT_MAYFLY);
+}
+
+static void on_device_start(void *arg)
+{
+    const struct slot *s = arg;
+
+    enter_role(&machine, s->role);
+}
+
+static void on_vcpu_start(void *arg)
+{
+    enter_role(arg, SECCOMP_VCPU);
 }
 
 /* --- opening ------------------------------------------------------------------------------ */
@@ -218,7 +260,7 @@ static int open_events(struct machine *m, struct err *e)
     static const int fatal[] = { SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,   SIGABRT,   SIGSYS,
                                  SIGTRAP, SIGUSR1, SIGUSR2, SIGALRM,  SIGVTALRM, SIGPROF,
                                  SIGXCPU, SIGIO,   SIGPWR,  SIGSTKFLT };
-    struct sigaction sa = { .sa_handler = on_fatal };
+    struct sigaction sa = { .sa_sigaction = on_fatal, .sa_flags = SA_SIGINFO | (int)SA_RESETHAND };
     sigset_t set;
 
     sigemptyset(&set);
@@ -250,10 +292,14 @@ static int open_events(struct machine *m, struct err *e)
 
 static int open_all(struct machine *m, struct err *e)
 {
-    int ret = 0;
+    int ret = seccomp_prepare((enum seccomp_deny)m->cfg.seccomp, e);
 
+    _Static_assert(
+        (int)CONFIG_SECCOMP_KILL == SECCOMP_KILL && (int)CONFIG_SECCOMP_TRAP == SECCOMP_TRAP &&
+            (int)CONFIG_SECCOMP_LOG == SECCOMP_LOG && (int)CONFIG_SECCOMP_OFF == SECCOMP_OFF,
+        "one order");
     /* Before any file of ours can have that number. */
-    if (m->cfg.ready_fd >= 0 && fcntl(m->cfg.ready_fd, F_GETFD) < 0)
+    if (ret == 0 && m->cfg.ready_fd >= 0 && fcntl(m->cfg.ready_fd, F_GETFD) < 0)
         ret = err_set(e, EBADF,
                       "option --ready-fd: descriptor %d is not open: pass it on to "
                       "mayfly",
@@ -333,7 +379,8 @@ static int build_ports(struct machine *m, struct err *e)
 }
 
 /* Gives a device its loop's slot, window and interrupt; it is wired to KVM in build_vm. */
-static int build_slot(struct machine *m, struct slot *s, struct virtio_dev *dev, struct err *e)
+static int build_slot(struct machine *m, struct slot *s, struct virtio_dev *dev,
+                      enum seccomp_role role, struct err *e)
 {
     int ret = boot_device_slot(m->n_slots, m->cfg.mmio_cmdline, &s->at, e);
 
@@ -345,6 +392,7 @@ static int build_slot(struct machine *m, struct slot *s, struct virtio_dev *dev,
         return ret;
     }
     s->dev = dev;
+    s->role = role;
     m->n_slots++;
     ret = bus_add(&m->mmio, s->at.base.v, s->at.len, &virtio_mmio_ops, &s->mmio);
     return ret ? err_set(e, -ret, "%s: window: %s", dev->name, strerror(-ret)) : 0;
@@ -364,7 +412,7 @@ static int build_devices(struct machine *m, struct err *e)
         loop_fini(&s->loop);
         return -e->code;
     }
-    return build_slot(m, s, console, e);
+    return build_slot(m, s, console, SECCOMP_CONSOLE, e);
 }
 
 static int build_guest(struct machine *m, struct boot_state *state, struct err *e)
@@ -431,6 +479,7 @@ static int build_vm(struct machine *m, const struct boot_state *b, struct err *e
     m->vcpus.vm = &m->vm;
     m->vcpus.mmio = &m->mmio;
     m->vcpus.pio = &m->pio;
+    m->vcpus.on_start = on_vcpu_start;
     m->vcpus.on_end = on_vcpu_end;
     m->vcpus.arg = m;
     if (ret == 0)
@@ -472,7 +521,7 @@ static int spawn_all(struct machine *m, struct err *e)
     int ret = 0;
 
     for (unsigned i = 0; ret == 0 && i < m->n_slots; i++)
-        ret = loop_start(&m->slot[i].loop, m->slot[i].dev->name, e);
+        ret = loop_start(&m->slot[i].loop, m->slot[i].dev->name, on_device_start, &m->slot[i], e);
     if (ret)
         return ret;
     if (m->cfg.console.kind == CONFIG_CONSOLE_STDIO && m->stream.in_tty)
@@ -486,6 +535,8 @@ static int spawn_all(struct machine *m, struct err *e)
             log_warn("option --ready-fd: %s", strerror(errno));
         close(m->cfg.ready_fd);
     }
+    if (ret == 0)
+        enter_role(m, SECCOMP_MAIN);
     return ret;
 }
 

@@ -14,6 +14,7 @@
 #include "core/loop.h"
 #include "host/stream.h"
 #include "kvm/vcpu.h"
+#include "seccomp/enter.h"
 #include "virtio/mmio.h"
 
 /* Exit statuses (docs/mayfly.1, EXIT STATUS). */
@@ -34,6 +35,7 @@ struct slot {
     struct virtio_mmio mmio;
     struct loop loop;
     struct boot_device at;
+    enum seccomp_role role; /* of its loop's thread */
 };
 
 struct machine;

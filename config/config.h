@@ -28,6 +28,13 @@ enum config_console_kind {
     CONFIG_CONSOLE_PTY,
 };
 
+enum config_seccomp {
+    CONFIG_SECCOMP_KILL,
+    CONFIG_SECCOMP_TRAP,
+    CONFIG_SECCOMP_LOG,
+    CONFIG_SECCOMP_OFF,
+};
+
 struct config_console {
     enum config_console_kind kind;
     const char *path; /* CONFIG_CONSOLE_FILE alone, else NULL */
@@ -59,6 +66,8 @@ struct config {
     int64_t grace_ms;
     const char *pidfile; /* NULL: none */
     int ready_fd;        /* -1: none; whether it is open is for the caller to see */
+
+    enum config_seccomp seccomp;
 
     enum log_level log_level;
     const char *log_file; /* NULL: stderr */

@@ -243,6 +243,12 @@ static const struct config_option options[] = {
       .hint = "give a descriptor that the caller opened, as in --ready-fd 3 3>ready",
       FIELD(ready_fd), .set = set_number },
 
+    { .section = "Confinement", .name = "seccomp", .metavar = "MODE",
+      .words = "kill|trap|log|off", .preset = "trap",
+      .help = "at a forbidden system call",
+      .hint = "leave it out: trap tells of a forbidden call and ends",
+      FIELD(seccomp), .set = set_choice },
+
     { .section = "Log", .name = "log-level", .metavar = "LEVEL",
       .words = "error|warn|info|debug", .preset = "warn",
       .help = "how much",
@@ -264,6 +270,7 @@ static const struct config_option options[] = {
 
 _Static_assert(ARRAY_LEN(options) <= 64, "struct config's given holds a bit for each row");
 _Static_assert(sizeof(enum config_entry) == sizeof(unsigned) &&
+                   sizeof(enum config_seccomp) == sizeof(unsigned) &&
                    sizeof(enum log_level) == sizeof(unsigned),
                "set_choice writes an unsigned");
 

@@ -24,6 +24,11 @@ void log_init(int fd, enum log_level max)
     logger.tty = isatty(fd);
 }
 
+int log_fd(void)
+{
+    return logger.fd;
+}
+
 void log_set_raw(bool raw)
 {
     atomic_store_explicit(&logger.raw, raw, memory_order_relaxed);

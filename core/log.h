@@ -12,6 +12,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /* Where lines go and which. fd stays the caller's. Before any other thread exists. */
 void log_init(int fd, enum log_level max);
 
+/* Where they go, for a signal's handler. */
+int log_fd(void);
+
 /* While the terminal is raw a newline alone does not return the carriage: then lines on a terminal
  * end in CR LF. Any thread. */
 void log_set_raw(bool raw);

@@ -215,16 +215,23 @@ static void *loop_main(void *arg)
     struct loop *l = arg;
 
     thread_name(l->name);
+    if (l->on_start)
+        l->on_start(l->start_arg);
     loop_run(l);
     return NULL;
 }
 
-int loop_start(struct loop *l, const char *name, struct err *e)
+int loop_start(struct loop *l, const char *name, void (*on_start)(void *), void *arg, struct err *e)
 {
     snprintf(l->name, sizeof l->name, "%s", name);
+    l->on_start = on_start;
+    l->start_arg = arg;
+    l->gone = false; /* who calls from here on waits for the thread */
     int ret = thread_start(&l->thread, name, LOOP_STACK, loop_main, l, e);
 
     l->has_thread = ret == 0;
+    if (ret)
+        l->gone = true;
     return ret;
 }
 

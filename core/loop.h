@@ -35,6 +35,8 @@ struct loop {
     bool stop;
     pthread_t thread;
     char name[16]; /* of the thread */
+    void (*on_start)(void *);
+    void *start_arg;
     bool has_thread;
     /* The door: one call at a time, under lock. */
     pthread_mutex_t lock;
@@ -67,9 +69,11 @@ void loop_stop(struct loop *l);
 void loop_call(struct loop *l, void (*fn)(void *), void *arg);
 
 /* A thread that runs the loop, signals blocked, stack of LOOP_STACK. name: at most 15 bytes.
- * 0 or -errno with *e. loop_join stops it and waits for it. */
+ * on_start(arg), unless NULL, runs on it before the loop does. 0 or -errno with *e. loop_join stops
+ * it and waits for it. */
 #define LOOP_STACK (32 * KIB)
-int loop_start(struct loop *l, const char *name, struct err *e);
+int loop_start(struct loop *l, const char *name, void (*on_start)(void *), void *arg,
+               struct err *e);
 void loop_join(struct loop *l);
 
 #endif

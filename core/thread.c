@@ -9,16 +9,7 @@
 #include "core/num.h"
 
 /* Sanitizers put redzones around every local. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STACK_FACTOR 16
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define STACK_FACTOR 16
-#endif
-#endif
-#ifndef STACK_FACTOR
-#define STACK_FACTOR 1
-#endif
+#define STACK_FACTOR (THREAD_SANITIZED ? 16 : 1)
 
 int thread_start(pthread_t *t, const char *what, size_t stack, void *(*fn)(void *), void *arg,
                  struct err *e)

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/num.h"
@@ -21,8 +22,7 @@
 #include "kvm/cpuid.h"
 #include "kvm/regs.h"
 
-#define VCPU_STACK  (16 * KIB)
-#define KICK_SIGNAL SIGRTMIN
+#define VCPU_STACK (16 * KIB)
 
 static void on_kick(int sig)
 {
@@ -61,7 +61,7 @@ int vcpus_create(struct vcpus *c, unsigned n, const struct vcpu_start *s, struct
 {
     struct sigaction sa = { .sa_handler = on_kick }; /* no SA_RESTART: KVM_RUN must return */
 
-    sigaction(KICK_SIGNAL, &sa, NULL);
+    sigaction(THREAD_KICK_SIGNAL, &sa, NULL);
     c->n = 0;
     while (c->n < n) {
         struct vcpu *v = &c->cpu[c->n];
@@ -171,9 +171,11 @@ static void *vcpu_main(void *arg)
     snprintf(text, sizeof text, "vcpu%u", v->id);
     thread_name(text);
     sigemptyset(&kick);
-    sigaddset(&kick, KICK_SIGNAL);
+    sigaddset(&kick, THREAD_KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
-    while (!atomic_load_explicit(&v->set->stop, memory_order_acquire)) {
+    atomic_store(&v->tid, (pid_t)syscall(SYS_gettid));
+    v->set->on_start(v->set->arg);
+    while (!atomic_load(&v->set->stop)) {
         if (ioctl(v->fd, KVM_RUN, 0) == 0) {
             if (!vcpu_exit(v))
                 break;
@@ -203,7 +205,7 @@ int vcpus_run(struct vcpus *c, struct err *e)
 
 void vcpus_request_stop(struct vcpus *c)
 {
-    atomic_store_explicit(&c->stop, true, memory_order_release);
+    atomic_store(&c->stop, true);
 }
 
 void vcpus_join(struct vcpus *c)
@@ -213,7 +215,12 @@ void vcpus_join(struct vcpus *c)
         if (!c->cpu[i].has_thread)
             continue;
         __atomic_store_n(&c->cpu[i].run->immediate_exit, 1, __ATOMIC_RELEASE);
-        pthread_kill(c->cpu[i].thread, KICK_SIGNAL);
+        /* Not pthread_kill: musl's names no process, and our filter lets us signal ourselves only.
+         * A thread without an id yet sees `stop` before it enters the guest. */
+        pid_t tid = atomic_load(&c->cpu[i].tid);
+
+        if (tid)
+            syscall(SYS_tgkill, getpid(), tid, THREAD_KICK_SIGNAL);
     }
     for (unsigned i = 0; i < c->n; i++)
         if (c->cpu[i].has_thread) {

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "core/bus.h"
 #include "core/err.h"
@@ -33,12 +34,15 @@ struct vcpu {
     struct kvm_run *run;
     pthread_t thread;
     bool has_thread;
+    _Atomic pid_t tid; /* of the thread, once it runs */
 };
 
 /* All vCPUs of a VM and what they share. */
 struct vcpus {
     struct vm *vm;
     const struct bus *mmio, *pio;
+    /* Called on the vCPU's thread before it enters the guest. */
+    void (*on_start)(void *arg);
     /* Called on the vCPU's thread, which ends after it. text may be "". */
     void (*on_end)(void *arg, const struct vcpu *v, enum vcpu_end why, const char *text);
     void *arg;

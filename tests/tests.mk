@@ -11,15 +11,15 @@ check-long: ## the same with full sizes and rounds
 
 # --- unit: cmocka, rooms without KVM, under ASan and UBSan (glibc: sanitizers refuse musl) -------
 U       := build/unit
-U_ROOMS := core boot host virtio config
-U_SRCS  := $(foreach r,$(U_ROOMS),$(sort $(wildcard $(r)/*.c)))
+U_ROOMS := core boot host virtio seccomp config
+U_SRCS  := $(filter $(U_ROOMS:%=%/%),$(SRCS))
 U_OBJS  := $(U_SRCS:%.c=$(U)/obj/%.o)
 U_TESTS := $(patsubst tests/unit/%.c,$(U)/%,$(sort $(wildcard tests/unit/test_*.c)))
 U_CC    := clang
 U_FLAGS := $(BASE) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
            -fno-sanitize-recover=all -Wall -Wextra -Wshadow $(if $(WERROR),-Werror)
 
-$(U)/obj/%.o: %.c
+$(U)/obj/%.o: %.c | build/gen/seccomp/filters.h
 	$(Q)mkdir -p $(@D)
 	$(Q)$(U_CC) $(U_FLAGS) -MMD -MP -c -o $@ $<
 

@@ -94,7 +94,7 @@ static inline void rig_run(struct rig *g)
 {
     struct err e;
 
-    assert_int_equal(loop_start(&g->loop, "console", &e), 0);
+    assert_int_equal(loop_start(&g->loop, "console", NULL, NULL, &e), 0);
     g->running = true;
 }
 

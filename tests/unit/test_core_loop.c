@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -21,7 +23,7 @@ static void start(struct loop *l)
 {
     struct err e;
 
-    assert_int_equal(loop_start(l, "test-loop", &e), 0);
+    assert_int_equal(loop_start(l, "test-loop", NULL, NULL, &e), 0);
 }
 
 static void init(struct loop *l)
@@ -44,6 +46,33 @@ static void note_thread(void *arg)
 
     r->on = pthread_self();
     r->times++;
+}
+
+static void start_slowly(void *arg)
+{
+    usleep(50000);
+    atomic_store((_Atomic bool *)arg, true);
+}
+
+/* A call that comes before the thread has reached its loop waits for it: its role's filter is on by
+ * then, and not the caller's. */
+static void calls_wait_for_a_thread_that_starts(void **state)
+{
+    struct loop l;
+    struct ran r = { 0 };
+    struct err e;
+    _Atomic bool started = false;
+
+    (void)state;
+    init(&l);
+    assert_int_equal(loop_start(&l, "slow", start_slowly, &started, &e), 0);
+    pthread_t thread = l.thread;
+
+    loop_call(&l, note_thread, &r);
+    assert_true(atomic_load(&started));
+    assert_true(pthread_equal(r.on, thread));
+    loop_join(&l);
+    loop_fini(&l);
 }
 
 static void calls_run_here_while_no_thread_runs_the_loop(void **state)
@@ -518,6 +547,7 @@ static void no_descriptors_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(calls_wait_for_a_thread_that_starts),
         cmocka_unit_test(calls_run_here_while_no_thread_runs_the_loop),
         cmocka_unit_test(many_threads_at_the_door),
         cmocka_unit_test(calls_survive_start_and_end_of_the_loop),

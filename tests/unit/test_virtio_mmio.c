@@ -642,7 +642,7 @@ static void vcpus_at_once(void **state)
     struct vcpu v[VCPUS];
     struct err e;
 
-    assert_int_equal(loop_start(&g->f.loop, "fake", &e), 0);
+    assert_int_equal(loop_start(&g->f.loop, "fake", NULL, NULL, &e), 0);
     for (unsigned i = 0; i < VCPUS; i++) {
         v[i] = (struct vcpu){ .g = g, .seed = i };
         assert_int_equal(pthread_create(&v[i].thread, NULL, vcpu_main, &v[i]), 0);

@@ -18,6 +18,8 @@ static inline pid_t find_thread(pid_t pid, const char *name, size_t len)
     DIR *d = opendir(path);
 
     for (struct dirent *e; d && tid < 0 && (e = readdir(d));) {
+        if (*e->d_name == '.')
+            continue; /* ".." has a comm too */
         snprintf(path, sizeof path, "/proc/%d/task/%s/comm", pid, e->d_name);
         FILE *f = fopen(path, "re");
 
