@@ -226,12 +226,18 @@ int loop_start(struct loop *l, const char *name, void (*on_start)(void *), void 
     snprintf(l->name, sizeof l->name, "%s", name);
     l->on_start = on_start;
     l->start_arg = arg;
+    pthread_mutex_lock(&l->lock);
     l->gone = false; /* who calls from here on waits for the thread */
+    pthread_mutex_unlock(&l->lock);
     int ret = thread_start(&l->thread, name, LOOP_STACK, loop_main, l, e);
 
     l->has_thread = ret == 0;
-    if (ret)
+    if (ret) {
+        pthread_mutex_lock(&l->lock);
         l->gone = true;
+        loop_answer(l); /* who came in between */
+        pthread_mutex_unlock(&l->lock);
+    }
     return ret;
 }
 

@@ -81,3 +81,5 @@ check-lab: ## the lab itself
 
 check-lint: ## what `make lint` finds, and the include rule
 	@tests/check lint
+
+include tests/chaos.mk tests/tsan.mk

@@ -154,3 +154,12 @@ forbidden() {
         grep -qxF "mayfly: seccomp: role ${row%:*}: socket(0x1, 0x1, 0x0, 0x0, 0x0, 0x0) is not allowed; Mayfly ends" vm.log
     done
 }
+
+@test "two at one door: a window that is resized while vCPUs reset the device" {
+    for _ in 1 2 3; do
+        start race -c 4 -a "cpus=4" --timeout 20s
+        while kill -WINCH "$pid" 2>/dev/null; do :; done
+        finish
+        [ "$status" -eq 0 ]
+    done
+}

@@ -156,4 +156,7 @@ extern volatile unsigned interrupts;
 /* Sleeps until there were more interrupts than seen. */
 void wait_interrupt(unsigned seen);
 
+/* The same, for some us at most: then the local timer was the interrupt. */
+void wait_interrupt_for(unsigned seen, uint32_t us);
+
 #endif

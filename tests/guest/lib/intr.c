@@ -6,6 +6,12 @@
 #define GATE_INT64 UINT64_C(0x8e00)
 #define IOAPIC     UINT64_C(0xfec00000)
 #define PIC_MASK   0x21 /* and 0xa1 */
+#define LVT_TIMER  0x320
+#define TIMER_INIT 0x380
+#define TIMER_DIV  0x3e0
+#define DIV_1      0xb
+#define PERIODIC   (1u << 17)
+#define TIMER_MHZ  1000 /* KVM's */
 
 volatile unsigned interrupts;
 
@@ -64,4 +70,14 @@ void wait_interrupt(unsigned seen)
     /* STI takes effect behind the next instruction, so no interrupt slips in before HLT. */
     while (interrupts == seen)
         __asm__ volatile("sti; hlt; cli" : : : "memory");
+}
+
+void wait_interrupt_for(unsigned seen, uint32_t us)
+{
+    /* Again and again: the lab's processor now and then takes an interrupt between STI and HLT. */
+    write32(APIC_BASE + LVT_TIMER, VECTOR_OTHER | PERIODIC);
+    write32(APIC_BASE + TIMER_DIV, DIV_1);
+    write32(APIC_BASE + TIMER_INIT, us * TIMER_MHZ);
+    wait_interrupt(seen);
+    write32(APIC_BASE + TIMER_INIT, 0);
 }

@@ -1,8 +1,6 @@
 /* The console's driver; see virtio.h. */
 #include "virtio.h"
 
-extern bool console_started; /* guest.c: print() asks */
-
 static struct desc desc[2][QUEUE_SIZE] __attribute__((aligned(16)));
 static struct avail avail[2] __attribute__((aligned(2)));
 static struct used used[2] __attribute__((aligned(4)));

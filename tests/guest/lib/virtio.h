@@ -78,8 +78,9 @@ struct vq {
 
 enum { RX, TX };
 extern struct vq vq[2];
-extern bool use_indirect; /* print() by indirect descriptors; after console_start(F_INDIRECT) */
-extern bool sleep_on_tx;  /* print() waits in HLT for its interrupt */
+extern bool console_started; /* print() uses the transmit queue; before, the emergency write */
+extern bool use_indirect;    /* print() by indirect descriptors; after console_start(F_INDIRECT) */
+extern bool sleep_on_tx;     /* print() waits in HLT for its interrupt */
 
 static inline uint32_t reg(unsigned r)
 {

@@ -1,0 +1,80 @@
+# Two vCPUs against the monitor (chaos.c): one drives a device, the other rewrites everything under
+# it. The monitor stays up, other devices go on, after a reset the device works.
+load helper
+
+# attack SEED WORD...: a run of the guest; with the word input there is some.
+attack() {
+    local seed=$1 begin=$SECONDS
+    echo "again: $mayfly run -k $guests/chaos -c 2 -a 'seed=$*'"
+    if [[ " $* " == *" input "* ]]; then
+        tr '\0' '\377' </dev/zero 2>/dev/null | guest chaos -c 2 --timeout 25s -a "seed=$*"
+    else
+        guest chaos -c 2 --timeout 25s -a "seed=$*" --console file:out
+    fi
+    survived "$seed" $((SECONDS - begin))
+}
+
+# survived SEED SECONDS: it ended by itself, found all well, and nobody said what is not to be
+# expected, or more often than the log's limit has it: 5 lines in 5 s, and how many were left out.
+survived() {
+    [ "$status" -eq 0 ]
+    last "the guest powered off"
+    ! grep -a "^BAD seed" out || false
+    grep -qaxE "seed $1: [1-9][0-9]* checked, 0 bad" out
+    # Each line that it printed to prove that the console works came, whole, and once.
+    grep -aoxE 'console: proof [0-9]+' out >proofs
+    [ "$(wc -l <proofs)" -ge 2 ]
+    seq -f 'console: proof %.0f' "$(wc -l <proofs)" | cmp - proofs
+    local said='the guest broke it: .*; it waits for a reset|[0-9]+ more such lines were left out'
+    head -n -1 err | grep -vE "^mayfly: warning: console: ($said)$" >strange || true
+    [ ! -s strange ]
+    between 2 $((6 * ($2 / 5 + 2) + 1)) "$(wc -l <err)"
+}
+
+rounds=40
+more=
+[ -z "${MAYFLY_LONG:-}" ] || more=$(seq 11 40)
+
+@test "both vCPUs at the console, with input: it survives, others go on, a reset mends it" {
+    local seed
+    for seed in 1 2 3 $more; do
+        attack "$seed" input phases=2 rounds=$rounds
+    done
+}
+
+@test "the same with descriptors that lie on rings and all over RAM" {
+    local seed
+    for seed in 4 5 $more; do
+        attack "$seed" alias phases=2 rounds=$rounds
+    done
+}
+
+@test "the same from a fresh seed" {
+    local seed=$((RANDOM << 15 | RANDOM))
+    echo "# seed $seed" >&3
+    attack "$seed" input phases=2 rounds=$rounds
+}
+
+# beside: KiB of anonymous memory of the monitor's, the guest's 64 MiB apart.
+beside() {
+    awk '/^Size:/ { guest = $2 == 65536 } /^Anonymous:/ && !guest { n += $2 } END { print n + 0 }' \
+        "/proc/$pid/smaps"
+}
+
+@test "the monitor's own memory does not grow under attack" {
+    [ -z "${MAYFLY_FLAVOUR:-}" ] || skip "memory under a sanitizer is the sanitizer's"
+    local now first=0 most=0 samples=0 begin=$SECONDS
+    start chaos -m 64M -c 2 --timeout 25s -a "seed=6 alias phases=4 rounds=$rounds" --console file:out
+    while now=$(beside 2>/dev/null) && [ "$now" -gt 0 ]; do
+        [ "$first" -gt 0 ] || first=$now
+        [ "$now" -le "$most" ] || most=$now
+        samples=$((samples + 1))
+        sleep 0.05
+    done
+    finish
+    echo "$samples samples: $first KiB at first, at most $most KiB"
+    survived 6 $((SECONDS - begin))
+    [ "$samples" -ge 5 ]
+    # The console's ring is 1 MiB, present as far as output ever filled it.
+    between "$first" $((first + 1024 + 128)) "$most"
+}
