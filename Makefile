@@ -10,7 +10,7 @@ DEBUG   ?=
 WERROR  ?=
 V       ?=
 
-B := build$(if $(DEBUG),/debug)
+BUILD := build$(if $(DEBUG),/debug)
 
 # Rooms of the shipped binary.
 ROOMS := core kvm boot host virtio seccomp config
@@ -18,7 +18,7 @@ ROOMS := core kvm boot host virtio seccomp config
 BUILD_TIME := seccomp/policy.c
 SRCS  := vmm.c report.c $(filter-out $(BUILD_TIME),$(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.c))))
 ASMS  := $(foreach r,$(ROOMS),$(sort $(wildcard $(r)/*.S)))
-OBJS  := $(SRCS:%.c=$(B)/obj/%.o) $(ASMS:%.S=$(B)/obj/%.o)
+OBJS  := $(SRCS:%.c=$(BUILD)/obj/%.o) $(ASMS:%.S=$(BUILD)/obj/%.o)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
         -Wmissing-prototypes -Wpointer-arith -Wvla -Wundef
@@ -38,21 +38,21 @@ LDFLAGS  := -static -nostartfiles -Wl,-pie,--no-dynamic-linker -Wl,-z,relro,-z,n
 Q := $(if $(V),,@)
 
 .PHONY: all
-all: $(B)/mayfly
+all: $(BUILD)/mayfly
 ifeq ($(DEBUG),)
-	$(Q)tools/size-line $(B)/mayfly.stripped
+	$(Q)tools/size-line $(BUILD)/mayfly.stripped
 endif
 
 # `make install` ships the stripped copy; the other one is for gdb.
-$(B)/mayfly: $(OBJS)
+$(BUILD)/mayfly: $(OBJS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@.tmp $(MUSL_LIB)/rcrt1.o $(MUSL_LIB)/crti.o $(OBJS) \
 	    $(MUSL_LIB)/crtn.o
-	$(Q)strip -o $(B)/mayfly.stripped $@.tmp
+	$(Q)strip -o $(BUILD)/mayfly.stripped $@.tmp
 	$(Q)mv $@.tmp $@
 
 # The flags belong to the inputs: other flags, other objects.
 FLAGS_NOW := $(CC) $(BASE) $(CFLAGS) $(WARN) $(LDFLAGS)
-$(B)/flags: FORCE
+$(BUILD)/flags: FORCE
 	@mkdir -p $(@D); echo '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $@ || \
 	    echo '$(subst ','\'',$(FLAGS_NOW))' > $@
 FORCE:
@@ -67,36 +67,41 @@ build/gen/seccomp/filters.h: build/gen/policy
 	$(Q)$< --table >$(@D)/policy.tsv
 	$(Q)$< --filters >$@.tmp && mv $@.tmp $@
 
-$(B)/obj/seccomp/enter.o: build/gen/seccomp/filters.h
+$(BUILD)/obj/seccomp/enter.o: build/gen/seccomp/filters.h
 
-$(B)/obj/%.o: %.c $(B)/flags
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(WARN) $(if $(WERROR),-Werror) $(KHEADERS) -MMD -MP -c -o $@ $<
 
-$(B)/obj/%.o: %.S $(B)/flags
+$(BUILD)/obj/%.o: %.S $(BUILD)/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(OBJS:.o=.d)
 
 include tests/tests.mk
+include bench/bench.mk
 
-.PHONY: deps run install clean fmt lint help
+.PHONY: deps run kernel install clean fmt lint help
 deps: ## install the Debian packages that build and tests need
 	$(Q)tools/deps check
 
 # deps must have run before the compiler is looked for, hence the second make.
 run: ## boot Debian's kernel to a shell (in the lab where this host's KVM can't)
 	@tools/deps run
-	@$(MAKE) --no-print-directory -s QUIET=1 $(B)/mayfly
+	@$(MAKE) --no-print-directory -s QUIET=1 $(BUILD)/mayfly
 	@tools/run
 
-install: $(B)/mayfly ## install under DESTDIR/PREFIX
-	install -D -m 755 $(B)/mayfly.stripped $(DESTDIR)$(PREFIX)/bin/mayfly
+# Which compares by content what a build would come from with what it came from.
+kernel: ## build the minimal guest kernel, in build/kernel (minutes, once)
+	$(Q)tools/build-kernel
+
+install: $(BUILD)/mayfly ## install under DESTDIR/PREFIX
+	install -D -m 755 $(BUILD)/mayfly.stripped $(DESTDIR)$(PREFIX)/bin/mayfly
 	install -D -m 644 docs/mayfly.1 $(DESTDIR)$(PREFIX)/share/man/man1/mayfly.1
 
-clean: ## remove what was built (build/debian, the unpacked kernels, stays)
-	rm -rf $(filter-out build/debian,$(wildcard build/*))
+clean: ## remove what was built (kernels and root file systems stay)
+	rm -rf $(filter-out build/debian build/kernel build/rootfs,$(wildcard build/*))
 
 C_FILES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 fmt: ## format all C

@@ -12,7 +12,8 @@
 bats_require_minimum_version 1.5.0
 
 root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd -P)
-mayfly=$root/build/mayfly
+monitor=$root/build/mayfly
+mayfly=$monitor # what tests run: a census puts something before it (census.bash)
 vmlinux=$root/build/debian/cloud/vmlinux
 vmlinuz=$root/build/debian/cloud/vmlinuz
 initrd=$root/build/system/guest.cpio
@@ -44,7 +45,7 @@ leftovers() {
   local p
   left=()
   for p in /proc/[0-9]*; do
-    if [[ $p/exe -ef $mayfly ]] && grep -qz "^BATS_TEST_TMPDIR=$BATS_TEST_TMPDIR$" "$p/environ"; then
+    if [[ $p/exe -ef $monitor ]] && grep -qz "^BATS_TEST_TMPDIR=$BATS_TEST_TMPDIR$" "$p/environ"; then
       left+=("${p#/proc/}")
     fi
   done 2>/dev/null
