@@ -103,7 +103,7 @@ static size_t table_begin(struct wbuf *a, const char signature[4], uint8_t revis
     return a->len - sizeof h;
 }
 
-static uint8_t checksum(const void *data, size_t len)
+uint8_t acpi_checksum(const void *data, size_t len)
 {
     const uint8_t *p = data;
     uint8_t sum = 0;
@@ -121,7 +121,7 @@ static uint64_t table_end(struct wbuf *a, size_t mark)
     struct acpi_header *h = (void *)(a->data + mark);
 
     h->length = (uint32_t)(a->len - mark);
-    h->checksum = checksum(h, h->length);
+    h->checksum = acpi_checksum(h, h->length);
     return LAYOUT_ACPI + mark;
 }
 
@@ -285,8 +285,8 @@ int acpi_build(struct gmem *m, const struct boot_config *c, struct err *e)
                        LAYOUT_ACPI_LEN);
     memcpy(rsdp.signature, "RSD PTR ", sizeof rsdp.signature);
     memcpy(rsdp.oem_id, "MAYFLY", sizeof rsdp.oem_id);
-    rsdp.checksum = checksum(&rsdp, offsetof(struct acpi_rsdp, length)); /* ACPI 1.0's part */
-    rsdp.ext_checksum = checksum(&rsdp, sizeof rsdp);
+    rsdp.checksum = acpi_checksum(&rsdp, offsetof(struct acpi_rsdp, length)); /* ACPI 1.0's part */
+    rsdp.ext_checksum = acpi_checksum(&rsdp, sizeof rsdp);
     memcpy(a.data, &rsdp, sizeof rsdp);
     return 0;
 }

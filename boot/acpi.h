@@ -11,4 +11,7 @@
  * -ENOSPC with *e. */
 int acpi_build(struct gmem *m, const struct boot_config *c, struct err *e);
 
+/* What makes the bytes of a table, this one still 0, add up to 0. */
+uint8_t acpi_checksum(const void *data, size_t len);
+
 #endif

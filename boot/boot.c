@@ -19,6 +19,7 @@
 #include "boot/initrd.h"
 #include "boot/kernel.h"
 #include "boot/layout.h"
+#include "boot/mptable.h"
 #include "boot/pvh.h"
 #include "boot/zeropage.h"
 #include "core/num.h"
@@ -142,6 +143,8 @@ int boot_load(struct gmem *m, const struct boot_config *c, struct boot_state *s,
     ret = cmdline_build(c, cmdline, LAYOUT_CMDLINE_LEN, k.cmdline_max, e);
     if (ret == 0 && info.acpi)
         ret = acpi_build(m, c, e);
+    else if (ret == 0)
+        mptable_build(m);
     if (ret == 0)
         ret = boot_load_files(m, c, &k, &info, e);
     if (ret)

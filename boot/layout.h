@@ -12,7 +12,8 @@
  *   20000  free RAM. Linux puts its 32-bit and SMP trampolines under 9f000
  *   9fc00  end of usable low memory, where PC firmware has always put it
  *   a0000  RAM that the memory map does not mention, as on a PC
- *   e0000  ACPI tables, up to 100000
+ *   e0000  ACPI tables, up to 100000; without ACPI
+ *   f0000  the MP table, one of the places where it is looked for
  *  100000  RAM: the kernel's own range and, high up, the initrds (boot.c)
  *
  * The loader wants fresh memory, all zero, and writes only what is not zero. What Linux still needs
@@ -41,6 +42,7 @@
 #define LAYOUT_LOW_RAM_END   0x9fc00
 #define LAYOUT_ACPI          0xe0000
 #define LAYOUT_ACPI_LEN      0x20000
+#define LAYOUT_MPTABLE       0xf0000
 #define LAYOUT_KERNEL_MIN    0x100000 /* nothing of a kernel or initrd goes below */
 
 #define LAYOUT_BEFORE(end, next) _Static_assert((end) <= (next), #end " runs into " #next)

@@ -82,4 +82,4 @@ check-lab: ## the lab itself
 check-lint: ## what `make lint` finds, and the include rule
 	@tests/check lint
 
-include tests/chaos.mk tests/tsan.mk
+include tests/chaos.mk tests/tsan.mk tests/fuzz/fuzz.mk

@@ -322,6 +322,71 @@ static void test_minimum(void **state)
 
 /* --- command line ----------------------------------------------------------------------------- */
 
+static uint8_t sum_of(const uint8_t *p, size_t n)
+{
+    uint8_t sum = 0;
+
+    while (n--)
+        sum = (uint8_t)(sum + *p++);
+    return sum;
+}
+
+/* Found and walked as a kernel does: a signature on a 16-byte boundary, entries by their types. */
+static void test_mptable(void **state)
+{
+    (void)state;
+    static const uint8_t len_of[] = { 20, 8, 8, 8, 8 };
+    unsigned seen[ARRAY_LEN(len_of)] = { 0 }, pins = 0;
+    uint8_t raw[BZ_LEN + BZ_EXTRA];
+    const uint8_t *pointer = NULL;
+
+    bz_make(raw);
+    struct image k = image_new(raw, sizeof raw);
+    struct gmem m = ram(16 * MIB);
+    struct boot_config c = config(&k);
+
+    load(&m, &c); /* ACPI says it all */
+    for (uint64_t at = 0xf0000; at < 0x100000; at += 16)
+        assert_memory_not_equal(gmem_span(&m, (gpa_t){ at }, 4), "_MP_", 4);
+    c.mmio_cmdline = true;
+    load(&m, &c);
+    for (uint64_t at = 0xf0000; at < 0x100000 && !pointer; at += 16)
+        if (memcmp(gmem_span(&m, (gpa_t){ at }, 4), "_MP_", 4) == 0)
+            pointer = gmem_span(&m, (gpa_t){ at }, 16);
+    assert_non_null(pointer);
+    assert_int_equal(pointer[8], 1);
+    assert_int_equal(sum_of(pointer, 16), 0);
+
+    uint32_t at;
+    uint16_t len, entries;
+
+    memcpy(&at, pointer + 4, 4);
+    const uint8_t *t = gmem_span(&m, (gpa_t){ at }, 44);
+
+    assert_memory_equal(t, "PCMP", 4);
+    memcpy(&len, t + 4, 2);
+    memcpy(&entries, t + 34, 2);
+    assert_int_equal(sum_of(t, len), 0);
+    const uint8_t *p = t + 44;
+
+    for (unsigned i = 0; i < entries; i++) {
+        assert_in_range(p[0], 0, ARRAY_LEN(len_of) - 1);
+        seen[p[0]]++;
+        if (p[0] == 3) { /* edge or level as ISA has it; pin = irq, at the one IOAPIC */
+            assert_int_equal(p[5], p[7]);
+            assert_int_equal(p[6], 1);
+            pins |= 1u << p[7];
+        }
+        p += len_of[p[0]];
+    }
+    assert_int_equal(p - t, len);
+    assert_int_equal(seen[0], 1);
+    assert_int_equal(seen[1], 1);
+    assert_int_equal(seen[2], 1);
+    assert_int_equal(seen[4], 2);
+    assert_int_equal(pins, 0xfffb); /* but for the cascade: every interrupt that a device may get */
+}
+
 static void test_cmdline(void **state)
 {
     (void)state;
@@ -449,11 +514,12 @@ static void test_config(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bzimage),        cmocka_unit_test(test_elf_entries),
-        cmocka_unit_test(test_pvh_info),       cmocka_unit_test(test_cpu_state),
-        cmocka_unit_test(test_e820),           cmocka_unit_test(test_initrd_place),
-        cmocka_unit_test(test_minimum),        cmocka_unit_test(test_cmdline),
-        cmocka_unit_test(test_cmdline_limits), cmocka_unit_test(test_config),
+        cmocka_unit_test(test_bzimage),  cmocka_unit_test(test_elf_entries),
+        cmocka_unit_test(test_pvh_info), cmocka_unit_test(test_cpu_state),
+        cmocka_unit_test(test_e820),     cmocka_unit_test(test_initrd_place),
+        cmocka_unit_test(test_minimum),  cmocka_unit_test(test_mptable),
+        cmocka_unit_test(test_cmdline),  cmocka_unit_test(test_cmdline_limits),
+        cmocka_unit_test(test_config),
     };
 
     return cmocka_run_group_tests_name("boot_load", tests, NULL, NULL);
