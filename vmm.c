@@ -2,8 +2,8 @@
  *
  * main reads as phases: parse what was asked; open what can fail for the user's reasons; build the
  * machine (memory, kernel, devices, VM, vCPUs); spawn its threads, each of which confines itself to
- * the system calls of its role before anything else, and last this one; run, which is waiting for
- * the first thing that ends it; tell how it ended and exit with its status.
+ * the system calls of its role before it serves the guest, and last this one; run, which is waiting
+ * for the first thing that ends it; tell how it ended and exit with its status.
  *
  * Threads: this one, one per vCPU, one per device. A vCPU that ends the machine records why and
  * wakes this thread; signals, timers and Ctrl-] arrive on this thread's own loop.
@@ -143,7 +143,9 @@ static void on_fatal(int sig, siginfo_t *si, void *ucontext)
         (void)said; /* nobody may be there to hear it */
         _exit(EXIT_SIGNALLED + SIGSYS);
     }
-    if (si->si_code <= 0 || sig == SIGSYS) /* by kill(), raise() or abort(): no fault */
+    bool fault = sig == SIGSEGV || sig == SIGBUS || sig == SIGILL || sig == SIGFPE;
+
+    if (!fault || si->si_code <= 0) /* somebody sent it, be it the kernel's timer: raised again */
         raise(sig);
 }
 
@@ -156,6 +158,10 @@ static void enter_role(const struct machine *m, enum seccomp_role role)
         return;
     term_restore(&terminal);
     stream_restore(&m->stream);
+    if (m->pidfile_made)
+        unlink(m->cfg.pidfile);
+    if (m->stream.made)
+        unlink(m->cfg.console.path);
     dprintf(STDERR_FILENO, "mayfly: seccomp: a filter can't be put on: %s: %s\n", strerror(-ret),
             err_remedy(-ret, "do without by --seccomp=off"));
     _exit(EXIT_MAYFLY);
@@ -530,13 +536,13 @@ static int spawn_all(struct machine *m, struct err *e)
         timer_set(m->timeout.fd, m->cfg.timeout_ms);
     stream_start(&m->stream);
     ret = vcpus_run(&m->vcpus, e);
+    if (ret == 0)
+        enter_role(m, SECCOMP_MAIN); /* before anybody is told, in a write that may wait */
     if (ret == 0 && m->cfg.ready_fd >= 0) {
         if (write(m->cfg.ready_fd, "R", 1) != 1)
             log_warn("option --ready-fd: %s", strerror(errno));
         close(m->cfg.ready_fd);
     }
-    if (ret == 0)
-        enter_role(m, SECCOMP_MAIN);
     return ret;
 }
 

@@ -65,7 +65,7 @@ void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 
 /* Runs fn(arg) on the loop's thread and returns when it has returned. From any other thread; one
- * that holds no lock the loop takes. On a loop that does not run yet or any more, fn runs here. */
+ * that holds no lock the loop takes. Before loop_start and after loop_join fn runs here. */
 void loop_call(struct loop *l, void (*fn)(void *), void *arg);
 
 /* A thread that runs the loop, signals blocked, stack of LOOP_STACK. name: at most 15 bytes.

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/num.h"
@@ -107,6 +108,9 @@ static const struct line policy[] = {
     { VCPU, "rt_sigreturn", { { 0 } }, "kvm/vcpu.c on_kick", NULL },
 
     /* --- what goes wrong --- */
+    { MAIN, "madvise", { IS(2, MADV_FREE) }, "musl's free: whole pages of a slot; vmm.c free_all",
+      "depends on an allocation's size, and on what lay beside it" },
+    { VCPU, "writev", { { 0 } }, "musl's assert: virtio/mmio.c", "a failed assertion is a bug" },
     { ALL, "clock_gettime", { { 0 } }, "core/log.c log_allow; virtio/console.c now_ms",
       "the vDSO answers, unless the host's clock source has no user-space part" },
     { VCPU | DEVICES, "exit_group", { { 0 } }, "vmm.c on_fatal: a forbidden call was tried",

@@ -11,8 +11,7 @@
 SAN       ?=
 F_FLAVOUR := $(if $(SAN),$(SAN),address)
 F         := build/fuzz/$(F_FLAVOUR)
-F_ROOMS   := $(U_ROOMS)
-F_SRCS    := $(foreach r,$(F_ROOMS),$(sort $(wildcard $(r)/*.c)))
+F_SRCS    := $(U_SRCS)
 F_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 F_HELPERS := $(filter-out $(F_NAMES:%=tests/fuzz/fuzz_%.c),$(sort $(wildcard tests/fuzz/*.c)))
 F_ROOM_O  := $(F_SRCS:%.c=$(F)/obj/%.o)
@@ -30,7 +29,7 @@ F_FLAGS := $(BASE) -O2 -g -fno-omit-frame-pointer $(F_SAN_$(F_FLAVOUR)) -Wall -W
 # What guides libFuzzer. Its counters are no atomics, so under ThreadSanitizer it goes unguided.
 F_GUIDE := $(if $(filter thread,$(F_FLAVOUR)),,-fsanitize=fuzzer-no-link)
 
-$(F)/obj/%.o: %.c tests/fuzz/fuzz.mk
+$(F)/obj/%.o: %.c tests/fuzz/fuzz.mk | build/gen/seccomp/filters.h
 	$(Q)mkdir -p $(@D)
 	$(Q)$(U_CC) $(F_FLAGS) $(F_GUIDE) -MMD -MP -c -o $@ $<
 

@@ -48,6 +48,17 @@ pty() {
     done
 }
 
+# Not sent by a process: it looks like a fault, and does not come a second time by itself.
+@test "an alarm that was set before Mayfly ends it" {
+    mkfifo in
+    exec 5<>in
+    status=0
+    timeout -k 1 20 python3 -c 'import os, signal, sys
+signal.alarm(1)
+os.execv(sys.argv[1], sys.argv[1:])' "$mayfly" run -k "$guests/echo" <&5 >"$out" 2>"$err" || status=$?
+    [ "$status" -eq 142 ]
+}
+
 @test "left as it was: a fault in a thread of its own" {
     local t
     ulimit -c 0

@@ -3,11 +3,15 @@
  * in a thread is tests/guest/seccomp.bats's. */
 #include "tests/unit/unit.h"
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -173,82 +177,86 @@ static void every_call_is_judged_as_the_table_says(void **state)
 
 /* --- what nobody may have ----------------------------------------------------------------- */
 
+/* clang-format off */
+static const int way_out[] = {
+    SYS_execve, SYS_execveat, SYS_fork, SYS_vfork, SYS_clone, SYS_clone3, SYS_open, SYS_openat,
+    SYS_openat2, SYS_creat, SYS_socket, SYS_connect, SYS_bind, SYS_sendto, SYS_sendmsg, SYS_mmap,
+    SYS_mprotect, SYS_mremap, SYS_pkey_mprotect, SYS_shmat, SYS_remap_file_pages, SYS_ptrace,
+    SYS_kill, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_pidfd_send_signal,
+    SYS_bpf, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_userfaultfd,
+    SYS_perf_event_open, SYS_rt_sigaction, SYS_prctl, SYS_arch_prctl, SYS_seccomp, SYS_setuid,
+    SYS_setgid, SYS_setns, SYS_unshare, SYS_mount, SYS_chroot, SYS_pivot_root, SYS_rename,
+    SYS_link, SYS_symlink, SYS_chmod, SYS_truncate, SYS_init_module, SYS_kexec_load, SYS_reboot,
+    SYS_memfd_create, SYS_dup, SYS_dup2, SYS_dup3, SYS_unlinkat, SYS_rmdir, SYS_renameat,
+    SYS_renameat2, SYS_linkat, SYS_symlinkat, SYS_fchmod, SYS_fchmodat, SYS_chown, SYS_fchown,
+    SYS_fchownat, SYS_mkdir, SYS_mkdirat, SYS_mknod, SYS_sendmmsg, SYS_recvmsg, SYS_recvfrom,
+    SYS_socketpair, SYS_accept, SYS_accept4, SYS_listen, SYS_pidfd_open, SYS_rt_sigqueueinfo,
+    SYS_rt_tgsigqueueinfo, SYS_prlimit64, SYS_setrlimit, SYS_ioperm, SYS_iopl, SYS_capset,
+    SYS_open_by_handle_at, SYS_fsopen, SYS_move_mount, SYS_finit_module, SYS_kexec_file_load,
+    SYS_process_madvise, SYS_personality, SYS_modify_ldt, SYS_keyctl, SYS_add_key,
+};
+/* clang-format on */
+
 static void no_role_has_a_way_out(void **state)
 {
-    static const int never[] = {
-        SYS_execve,
-        SYS_execveat,
-        SYS_fork,
-        SYS_vfork,
-        SYS_clone,
-        SYS_clone3,
-        SYS_open,
-        SYS_openat,
-        SYS_openat2,
-        SYS_creat,
-        SYS_socket,
-        SYS_connect,
-        SYS_bind,
-        SYS_sendto,
-        SYS_sendmsg,
-        SYS_mmap,
-        SYS_mprotect,
-        SYS_mremap,
-        SYS_pkey_mprotect,
-        SYS_shmat,
-        SYS_remap_file_pages,
-        SYS_ptrace,
-        SYS_kill,
-        SYS_process_vm_readv,
-        SYS_process_vm_writev,
-        SYS_pidfd_getfd,
-        SYS_pidfd_send_signal,
-        SYS_bpf,
-        SYS_io_uring_setup,
-        SYS_io_uring_enter,
-        SYS_io_uring_register,
-        SYS_userfaultfd,
-        SYS_perf_event_open,
-        SYS_rt_sigaction,
-        SYS_prctl,
-        SYS_arch_prctl,
-        SYS_seccomp,
-        SYS_setuid,
-        SYS_setgid,
-        SYS_setns,
-        SYS_unshare,
-        SYS_mount,
-        SYS_chroot,
-        SYS_pivot_root,
-        SYS_rename,
-        SYS_link,
-        SYS_symlink,
-        SYS_chmod,
-        SYS_truncate,
-        SYS_init_module,
-        SYS_kexec_load,
-        SYS_reboot,
-        SYS_memfd_create,
-        SYS_dup,
-        SYS_dup2,
-        SYS_dup3,
-        SYS_personality,
-        SYS_modify_ldt,
-        SYS_keyctl,
-        SYS_add_key,
-    };
     struct rng rng = { 4 };
 
     (void)state;
     for (unsigned role = 0; role < SECCOMP_ROLES; role++)
-        for (size_t i = 0; i < ARRAY_LEN(never); i++)
+        for (size_t i = 0; i < ARRAY_LEN(way_out); i++)
             for (int try = 0; try < 50; try++) {
-                struct seccomp_data d = call(never[i]);
+                struct seccomp_data d = call(way_out[i]);
 
                 for (unsigned a = 0; a < 6 && try; a++)
                     d.args[a] = rng_chance(&rng, 50) ? rng_below(&rng, 4) : rng_next(&rng);
                 assert_false(allowed(role, &d));
             }
+}
+
+/* Arguments that make an allowed call another one. */
+static void no_role_has_these_arguments(void **state)
+{
+    static const struct {
+        int nr;
+        unsigned arg;
+        uint32_t value;
+    } never[] = {
+        { SYS_ioctl, 1, TIOCSTI },
+        { SYS_ioctl, 1, TIOCLINUX },
+        { SYS_ioctl, 1, KVM_CREATE_VM },
+        { SYS_ioctl, 1, KVM_SET_USER_MEMORY_REGION },
+        { SYS_ioctl, 1, KVM_IRQFD },
+        { SYS_fcntl, 1, F_SETOWN },
+        { SYS_fcntl, 1, F_DUPFD },
+        { SYS_fcntl, 1, F_SETPIPE_SZ },
+        { SYS_futex, 1, FUTEX_LOCK_PI },
+        { SYS_futex, 1, FUTEX_CMP_REQUEUE_PI },
+        { SYS_getpgid, 0, 1 },
+        { SYS_madvise, 2, MADV_DONTNEED },
+        { SYS_madvise, 2, MADV_HUGEPAGE },
+    };
+    static const int of_main[] = { SYS_unlink, SYS_munmap, SYS_close, SYS_tgkill, SYS_madvise };
+    struct rng rng = { 6 };
+
+    (void)state;
+    for (unsigned role = 0; role < SECCOMP_ROLES; role++)
+        for (int try = 0; try < 50; try++) {
+            for (size_t i = 0; i < ARRAY_LEN(never); i++) {
+                struct seccomp_data d = call(never[i].nr);
+
+                for (unsigned a = 0; a < 6; a++)
+                    d.args[a] = rng_below(&rng, 8);
+                d.args[never[i].arg] = never[i].value;
+                assert_false(allowed(role, &d));
+            }
+            for (size_t i = 0; i < ARRAY_LEN(of_main) && role != SECCOMP_MAIN; i++) {
+                struct seccomp_data d = call(of_main[i]);
+
+                for (unsigned a = 0; a < 6; a++)
+                    d.args[a] = rng_below(&rng, 64);
+                assert_false(allowed(role, &d));
+            }
+        }
 }
 
 static void other_architectures_and_x32_are_refused(void **state)
@@ -356,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_call_is_judged_as_the_table_says),
         cmocka_unit_test(no_role_has_a_way_out),
+        cmocka_unit_test(no_role_has_these_arguments),
         cmocka_unit_test(other_architectures_and_x32_are_refused),
         cmocka_unit_test(signals_reach_ourselves_alone),
         cmocka_unit_test(a_line_names_role_call_and_arguments),

@@ -80,7 +80,7 @@ static int call(pid_t tid, bool i386, unsigned long long nr, const unsigned long
         if (!WIFSTOPPED(status) || WSTOPSIG(status) != (SIGTRAP | 0x80))
             return FAILED;
     }
-    /* musl makes many calls by this one instruction: it is as it was before any other runs. */
+    /* musl makes many calls by this one instruction, this thread's next among them. */
     if (i386 && set_insn(tid, before.rip - 2, SYSCALL_INSN) < 0)
         return FAILED;
     if (sigsys_waits(tid)) {
@@ -117,7 +117,7 @@ int main(int argc, char **argv)
         return FAILED;
     if (ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) < 0 ||
         ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0)
-        return NOT_ALLOWED;
+        return errno == EPERM || errno == EACCES ? NOT_ALLOWED : FAILED;
     if (waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status))
         return FAILED;
     return call(tid, i386, nr, arg);
