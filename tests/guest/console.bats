@@ -38,6 +38,7 @@ load helper
 
 # exits_until TEXT: has the guest go on, and counts the exits of vCPU 0 until it said TEXT.
 exits_until() {
+    rm -f counted # the shell that empties it runs beside us
     "$guests/exits" "$pid" vcpu0 >counted 3>&- &
     local watcher=$!
     wait_for grep -q counting counted || {

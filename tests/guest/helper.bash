@@ -37,6 +37,7 @@ guest() {
 
 # start NAME OPTION...: boots one in the background, as $pid; returns when its vCPUs run.
 start() {
+    rm -f ready # an earlier one's
     "$mayfly" run -k "$guests/$1" --ready-fd 9 "${@:2}" 9>ready >"$out" 2>"$err" <&0 3>&- &
     pid=$!
     wait_for [ -s ready ]

@@ -8,7 +8,7 @@ io_uring_setup=425 i386_getpid=20
 
 # attacked NAME OPTION...: a guest that waits for input, for ever.
 attacked() {
-    rm -f in ready
+    rm -f in
     mkfifo -m 600 in
     exec 5<>in
     start echo "$@" <&5
