@@ -150,10 +150,10 @@ waits_in_poll() { [ "$(cut -d' ' -f1 "/proc/$1/syscall")" = 7 ]; }
 }
 
 # At the door of the device's loop the main thread stands with them, which is when two wait there.
-# Once is enough as a rule; twice, so that it is not chance.
+# Once is enough as a rule; four times, so that it is not chance.
 @test "census: four vCPUs set up and reset one device, all at once, and the window is resized" {
   local name
-  for name in race again; do
+  for name in race again third fourth; do
     free_start $name race -c 4 -a cpus=4
     while kill -WINCH "$pid" 2>/dev/null; do :; done
     came $name 0 "$OFF"
