@@ -163,3 +163,28 @@ forbidden() {
         [ "$status" -eq 0 ]
     done
 }
+
+# on_such_a_kernel WHAT OPTION...: a guest where seccomp(2) fails, as host/without.c says.
+on_such_a_kernel() {
+    local code=0
+    timeout -k 1 20 "$guests/without" "$1" "$mayfly" run -k "$guests/hello" "${@:2}" >"$out" 2>"$err" || code=$?
+    status=$code
+}
+
+@test "a kernel that can't filter: refused with the remedy, or without filters when asked so" {
+    on_such_a_kernel all --pidfile vm.pid
+    [ "$status" -eq 125 ]
+    [ "$(cat "$err")" = "mayfly: seccomp: the host's kernel can't filter system calls: Function not implemented: use Linux 4.14 or later with CONFIG_SECCOMP_FILTER, or do without by --seccomp=off" ]
+    [ ! -s "$out" ]
+    on_such_a_kernel all --seccomp=off
+    [ "$status" -eq 0 ]
+    says hello
+}
+
+@test "a filter that can't be put on: the guest does not run, and no file is left" {
+    on_such_a_kernel enter --pidfile vm.pid --console file:console
+    [ "$status" -eq 125 ]
+    tells "mayfly: seccomp: a filter can't be put on: Out of memory: "
+    [ ! -e vm.pid ]
+    [ ! -e console ]
+}

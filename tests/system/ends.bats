@@ -80,16 +80,7 @@ EOF
 
 @test "ends: SIGTERM presses the power button; a guest that listens powers off by itself" {
   initrd=$root/build/system/button.cpio
-  guest button <<'EOF'
-echo here
-head -c 24 /dev/input/event0 >/dev/null && echo pressed
-EOF
-  start button --grace 100s
-  until_true 60 seen button here
-  kill -TERM "$pid"
-  finish button
-  ended button 0 "$OFF"
-  printf 'here\npressed\n' | said button
+  press_button
 }
 
 @test "ends: SIGTERM is 143 after --grace, a second one ends at once; SIGINT is 130" {

@@ -78,16 +78,7 @@ run_with_input() {
 }
 
 @test "kernel: SIGTERM is heard at the power button" {
-  guest button <<'EOF'
-echo here
-head -c 24 /dev/input/event0 >/dev/null && echo pressed
-EOF
-  start button --grace 100s
-  until_true 60 seen button here
-  kill -TERM "$pid"
-  finish button
-  ended button 0 "$OFF"
-  printf 'here\npressed\n' | said button
+  press_button
 }
 
 @test "kernel: --mmio-cmdline gives nothing to power off with: the guest halts" {

@@ -127,6 +127,20 @@ until_true() {
 # seen NAME TEXT: whether the guest has printed it.
 seen() { grep -qF -- "$2" "$tmp/$1.out" 2>/dev/null; }
 
+# SIGTERM presses the power button of a guest that listens, which then powers off.
+press_button() {
+  guest button <<'EOF'
+echo here
+head -c 24 /dev/input/event0 >/dev/null && echo pressed
+EOF
+  start button --grace 100s
+  until_true 60 seen button here
+  kill -TERM "$pid"
+  finish button
+  ended button 0 "$OFF"
+  printf 'here\npressed\n' | said button
+}
+
 # What a failed judgement was made on.
 show() {
   echo "--- $1: status $(<"$tmp/$1.status"), standard error:"

@@ -126,6 +126,7 @@ static void defaults(void **state)
     assert_int_equal(c.grace_ms, 3000);
     assert_null(c.pidfile);
     assert_int_equal(c.ready_fd, -1);
+    assert_int_equal(c.seccomp, CONFIG_SECCOMP_TRAP);
     assert_int_equal(c.log_level, LOG_WARN);
     assert_null(c.log_file);
 }
@@ -161,6 +162,15 @@ static void every_option_is_read(void **state)
     assert_int_equal(c.cpus, 64);
     assert_int_equal(c.entry, CONFIG_ENTRY_ELF);
     assert_int_equal(c.console.kind, CONFIG_CONSOLE_PTY);
+    static const char *const modes[] = { "kill", "trap", "log", "off" };
+
+    for (unsigned i = 0; i < ARRAY_LEN(modes); i++) {
+        char line[40];
+
+        snprintf(line, sizeof line, "run -k k --seccomp %s", modes[i]);
+        assert_good(&c, line);
+        assert_int_equal(c.seccomp, i);
+    }
     assert_good(&c, "run -k - -a --~single --console none --log-level error");
     assert_string_equal(c.kernel, "-");
     assert_string_equal(c.cmdline, "-- single");
@@ -224,6 +234,9 @@ static const struct {
     { "run -k k --mmio-cmdline --cmdline-raw y", "option --cmdline-raw",
       "has no virtio_mmio.device=", "use --cmdline" },
     { "run --entry foo", "option --entry", "\"foo\" is not one of auto|elf|pvh", "leave" },
+    { "run --seccomp foo", "option --seccomp", "\"foo\" is not one of kill|trap|log|off", "leave" },
+    { "run --seccomp=", "option --seccomp", "empty", "leave" },
+    { "run --seccomp", "option --seccomp", "value is missing", "leave" },
     { "run --entry auto|elf", "option --entry", "not one of", "leave" },
     { "run --mmio-cmdline=1", "option --mmio-cmdline", "takes no value", "leave out" },
     { "run -k k --mmio-cmdline -c 2", "option --mmio-cmdline", "one vCPU", "leave out --cpus" },
