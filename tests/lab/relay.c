@@ -1,7 +1,7 @@
 /*
  * relay.c: the lab's end on the host.
  *
- *   relay -B BUILD -L LOG [-t SECONDS] -q N QEMU-ARGUMENTS... COMMAND...
+ *   relay -B BUILD -L LOG [-t SECONDS] [-b MS] -q N QEMU-ARGUMENTS... COMMAND...
  *
  * Theory of operation.  Starts QEMU (the N arguments after -q) with one end of
  * a socket pair as descriptor 3, which the arguments attach to the
@@ -10,6 +10,12 @@
  * stdout are a terminal the command gets a pty: the terminal here is raw from
  * READY to the end, so Ctrl-C is a byte that the pty inside turns into a
  * signal.
+ *
+ * Every MS milliseconds the agent is asked for a sign of life. QEMU's SVM drops
+ * interrupts: code of the processor's thread changes a word of pending ones that
+ * the thread of timers and devices changes too, without a lock between them.
+ * What was dropped arrives with the next interrupt, whatever that is: with a
+ * timer lost on an idle machine that could be never, and now it is our question.
  *
  * Ends with the command's status; 124 when -t SECONDS ran out; 125 when QEMU
  * or the lab's kernel died, or fell silent, with the end of its serial log
@@ -58,14 +64,20 @@ struct relay {
     bool tty, raw;
     struct termios saved;
     time_t start, heard, asked;
-    int timeout;
+    int timeout, beat; /* s, ms; 0: none */
+    int64_t beaten;    /* ms */
 };
 
-static time_t now_s(void)
+static int64_t now_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec;
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static time_t now_s(void)
+{
+    return now_ms() / 1000;
 }
 
 static void tty_restore(struct relay *r)
@@ -316,9 +328,11 @@ static void on_time(struct relay *r)
     }
     if (t - r->heard >= SILENT_S)
         fail(r, EXIT_LAB, "the lab's machine fell silent");
-    if (t - r->heard >= PING_S && t - r->asked >= PING_S) {
+    bool beat = r->beat && now_ms() - r->beaten >= r->beat;
+    if (beat || (t - r->heard >= PING_S && t - r->asked >= PING_S)) {
         link_send(&r->link, F_PING, 0, NULL, 0);
         r->asked = t;
+        r->beaten = now_ms();
     }
 }
 
@@ -347,7 +361,7 @@ __attribute__((noreturn)) static void relay(struct relay *r)
         };
         if (r->link.out.len)
             f[0].events |= POLLOUT;
-        poll(f, 5, r->timeout ? 1000 : PING_S * 1000);
+        poll(f, 5, r->beat ? r->beat : r->timeout ? 1000 : PING_S * 1000);
         if (f[1].revents)
             on_signal(r);
         if (f[0].revents & (POLLIN | POLLHUP | POLLERR))
@@ -379,7 +393,7 @@ int main(int argc, char **argv)
 {
     static struct relay r;
     int c, nq = 0, sv[2];
-    while ((c = getopt(argc, argv, "+B:L:t:q:")) != -1)
+    while ((c = getopt(argc, argv, "+B:L:t:b:q:")) != -1)
         switch (c) {
         case 'B':
             r.build = optarg;
@@ -389,6 +403,9 @@ int main(int argc, char **argv)
             break;
         case 't':
             r.timeout = atoi(optarg);
+            break;
+        case 'b':
+            r.beat = atoi(optarg);
             break;
         case 'q':
             nq = atoi(optarg);

@@ -56,7 +56,7 @@ cwd $BATS_TEST_DIRNAME
 args 2 <x  y\$> <$scratch>
 env a  b"c
 nofile 65536 65536
-host lab cpus 2
+host lab cpus 1
 kvm device
 kvm_amd loaded
 npt Y
