@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "config/near.h"
 #include "config/options.h"
 #include "core/num.h"
 
@@ -22,43 +23,7 @@ static const struct command {
     { "probe", CONFIG_PROBE },
 };
 
-/* --- "did you mean" --- */
-
-#define WORD_MAX 24 /* longer than any name of ours */
-
-/* Levenshtein's distance, one row of the matrix at a time. n and the name's length <= WORD_MAX. */
-static size_t edits(const char *word, size_t n, const char *name)
-{
-    size_t row[WORD_MAX + 1], m = strlen(name);
-
-    for (size_t j = 0; j <= m; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t swap = diagonal + (word[i - 1] != name[j - 1]);
-
-            diagonal = row[j];
-            row[j] = min_size(swap, 1 + min_size(row[j], row[j - 1]));
-        }
-    }
-    return row[m];
-}
-
-/* How far a mistyped word is from a name; SIZE_MAX when nobody would mean it. The beginning of a
- * name, as some parsers accept it, is near. */
-static size_t distance(const char *word, size_t n, const char *name)
-{
-    if (n == 0 || n > WORD_MAX || strlen(name) > WORD_MAX)
-        return SIZE_MAX;
-    if (n >= 3 && strncmp(word, name, n) == 0)
-        return 1;
-    size_t d = edits(word, n, name);
-
-    return d <= (n < 5 ? 1 : 2) ? d : SIZE_MAX;
-}
+/* --- Unknown words --- */
 
 static int unknown_option(const char *word, size_t n, struct err *e)
 {
@@ -67,7 +32,7 @@ static int unknown_option(const char *word, size_t n, struct err *e)
     int len = (int)min_size(n, 60);
 
     for (; rows; rows--, o++) {
-        size_t d = distance(word, n, o->name);
+        size_t d = near_distance(word, n, o->name);
 
         if (d < best) {
             best = d;
@@ -89,7 +54,7 @@ static int take_command(struct config *c, const char *word, struct err *e)
             c->command = commands[i].command;
             return 0;
         }
-        if (distance(word, strlen(word), commands[i].name) != SIZE_MAX)
+        if (near_distance(word, strlen(word), commands[i].name) != SIZE_MAX)
             near = commands[i].name;
     }
     if (near)

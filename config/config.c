@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "config/disk.h"
 #include "config/options.h"
 #include "core/num.h"
 
@@ -62,5 +63,7 @@ int config_check(const struct config *c, struct err *e)
                        "option --mmio-cmdline: without ACPI a guest finds one vCPU, not %d: "
                        "leave out --cpus",
                        c->cpus);
-    return check_memory(c, e);
+    int ret = config_disks_check(c, e);
+
+    return ret ? ret : check_memory(c, e);
 }

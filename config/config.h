@@ -2,12 +2,14 @@
  *
  * A struct config is filled row by row from the table of options (config/options.h), whoever reads
  * the rows' texts: the command line now, JSON later. Texts point into what was parsed (argv, say),
- * which must outlive the config. Nothing here opens, prints or exits.
+ * which must outlive the config, or, where a value had to be taken apart, into the config itself:
+ * it is not copied. Nothing here opens, prints or exits.
  */
 #ifndef MAYFLY_CONFIG_CONFIG_H
 #define MAYFLY_CONFIG_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/err.h"
@@ -16,6 +18,11 @@
 #define CONFIG_INITRD_MAX 16
 /* The user's part of the kernel command line, NUL included: COMMAND_LINE_SIZE of x86 Linux. */
 #define CONFIG_CMDLINE_SIZE 2048
+#define CONFIG_DISK_MAX     16
+/* NUL included; VIRTIO_BLK_ID_BYTES. */
+#define CONFIG_DISK_ID_SIZE 21
+/* The values of all disks, NULs included: at least one path as long as paths can be. */
+#define CONFIG_TEXTS_SIZE 8192
 
 enum config_command { CONFIG_NONE, CONFIG_RUN, CONFIG_PROBE, CONFIG_HELP, CONFIG_VERSION };
 
@@ -35,6 +42,8 @@ enum config_seccomp {
     CONFIG_SECCOMP_OFF,
 };
 
+enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_SYNC };
+
 struct config_console {
     enum config_console_kind kind;
     const char *path; /* CONFIG_CONSOLE_FILE alone, else NULL */
@@ -43,6 +52,31 @@ struct config_console {
 struct config_files {
     const char *path[CONFIG_INITRD_MAX];
     unsigned n;
+};
+
+/* Values taken apart, one behind the other. */
+struct config_texts {
+    char bytes[CONFIG_TEXTS_SIZE];
+    size_t used;
+};
+
+struct config_disk {
+    const char *path;
+    bool ro, direct, overlay;     /* overlay: neither of the others */
+    const char *overlay_dir;      /* NULL: where temporary files go */
+    char id[CONFIG_DISK_ID_SIZE]; /* printable ASCII, no other disk's; "": the default */
+    enum config_io io;
+    /* Limits for a bucket (core/bucket.h): a rate of 1..BUCKET_MAX a second and a burst of
+     * 1..BUCKET_MAX; both 0: none. */
+    uint64_t bw, bw_burst;     /* bytes */
+    uint64_t iops, iops_burst; /* requests */
+    int queues;                /* 1..cpus */
+};
+
+struct config_disks {
+    struct config_disk disk[CONFIG_DISK_MAX];
+    unsigned n;
+    struct config_texts texts;
 };
 
 struct config {
@@ -61,6 +95,7 @@ struct config {
     bool hugepages, prefault;
 
     struct config_console console;
+    struct config_disks disks;
 
     int64_t timeout_ms; /* 0: none */
     int64_t grace_ms;

@@ -1,11 +1,32 @@
 /* See help.h. A section of the help is a run of rows that name it. */
 #include "config/help.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "config/options.h"
 
-#define HELP_COLUMN 26
+#define HELP_COLUMN 27
+#define HELP_WIDTH  80
+
+/* The keys of an option with sub-options, as they are written, below its row. */
+static void help_keys(FILE *out, const struct config_option *o)
+{
+    int column = HELP_WIDTH;
+
+    for (size_t i = 0; i < o->keys_n; i++) {
+        const struct config_option *k = &o->keys[i];
+        const char *value = k->words ? k->words : k->metavar ? k->metavar : "";
+        bool optional = k->flags & OPTION_OPTIONAL, last = i == o->keys_n - 1;
+        char word[64];
+        int n = snprintf(word, sizeof word, "%s%s%s%s%s%s", k->name, optional ? "[" : "",
+                         *value ? "=" : "", value, optional ? "]" : "", last ? "\n" : ",");
+
+        if (column + 1 + n > HELP_WIDTH)
+            column = fprintf(out, "%s%*s", i ? "\n" : "", HELP_COLUMN - 1, "");
+        column += fprintf(out, " %s", word);
+    }
+}
 
 static void help_row(FILE *out, const struct config_option *o)
 {
@@ -26,6 +47,7 @@ static void help_row(FILE *out, const struct config_option *o)
     if (o->flags & OPTION_REPEATABLE)
         fputs(" (repeatable)", out);
     fputc('\n', out);
+    help_keys(out, o);
 }
 
 void config_help(FILE *out)

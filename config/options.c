@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "config/units.h"
+#include "config/disk.h"
+#include "config/values.h"
 #include "core/num.h"
 
 int config_option_err(const struct config_option *o, struct err *e, const char *fmt, ...)
@@ -17,17 +18,11 @@ int config_option_err(const struct config_option *o, struct err *e, const char *
     va_start(ap, fmt);
     vsnprintf(reason, sizeof reason, fmt, ap);
     va_end(ap);
-    return err_set(e, EINVAL, "option --%s: %s: %s", o->name, reason, o->hint);
+    return err_set(e, EINVAL, "%s%s: %s: %s", o->flags & OPTION_KEY ? "" : "option --", o->name,
+                   reason, o->hint);
 }
 
-/* --- Values. Users' texts are quoted up to 60 bytes, so that the remedy always fits. --- */
-
-static int set_flag(const struct config_option *o, const char *text, void *field, struct err *e)
-{
-    (void)o, (void)text, (void)e;
-    *(bool *)field = true;
-    return 0;
-}
+/* --- Values of one option alone; what several have in common is in values.c --- */
 
 /* config.command ends as what was asked about, whatever came before. */
 static int set_help(const struct config_option *o, const char *text, void *field, struct err *e)
@@ -41,16 +36,6 @@ static int set_version(const struct config_option *o, const char *text, void *fi
 {
     (void)o, (void)text, (void)e;
     *(enum config_command *)field = CONFIG_VERSION;
-    return 0;
-}
-
-static int set_text(const struct config_option *o, const char *text, void *field, struct err *e)
-{
-    uint64_t max = UINT64_MAX;
-
-    if (o->max && units_number(o->max, &max) == 0 && strlen(text) > max)
-        return config_option_err(o, e, "%zu bytes long, more than %s", strlen(text), o->max);
-    *(const char **)field = text;
     return 0;
 }
 
@@ -77,89 +62,12 @@ static int set_cmdline(const struct config_option *o, const char *text, void *fi
     return 0;
 }
 
-/* Reads text by a function of units.h and holds it against the row's bounds. */
-static int bounded(const struct config_option *o, const char *text, const char *what,
-                   int (*read)(const char *, uint64_t *), uint64_t *v, struct err *e)
-{
-    uint64_t min = 0, max = UINT64_MAX;
-    int ret = read(text, v);
-
-    if (ret == -EINVAL)
-        return config_option_err(o, e, "\"%.60s\" is not a %s", text, what);
-    if (o->min)
-        (void)read(o->min, &min);
-    if (o->max)
-        (void)read(o->max, &max);
-    if (ret || *v < min || *v > max)
-        return config_option_err(o, e, "%.60s is not between %s and %s", text, o->min, o->max);
-    return 0;
-}
-
-static int set_number(const struct config_option *o, const char *text, void *field, struct err *e)
-{
-    uint64_t v;
-    int ret = bounded(o, text, "number", units_number, &v, e);
-
-    if (ret == 0)
-        *(int *)field = (int)v; /* max is at most INT_MAX: the table's test */
-    return ret;
-}
-
-static int set_size(const struct config_option *o, const char *text, void *field, struct err *e)
-{
-    return bounded(o, text, "size", units_size, field, e);
-}
-
-static int set_duration(const struct config_option *o, const char *text, void *field, struct err *e)
-{
-    uint64_t v;
-    int ret = bounded(o, text, "duration", units_duration, &v, e);
-
-    if (ret == 0)
-        *(int64_t *)field = (int64_t)v;
-    return ret;
-}
-
-/* The place of text among the row's words; *rest is what a word "prefix:ARG" leaves, else NULL. */
-static int choose(const struct config_option *o, const char *text, unsigned *place,
-                  const char **rest, struct err *e)
-{
-    const char *word = o->words;
-
-    *rest = NULL;
-    for (*place = 0; word; ++*place) {
-        size_t n = strcspn(word, "|"), head = strcspn(word, ":|");
-        bool match = strncmp(text, word, head) == 0;
-
-        if (match && head < n && text[head] == ':') {
-            *rest = text + head + 1;
-            return 0;
-        }
-        if (match && head == n && text[n] == '\0')
-            return 0;
-        word = word[n] ? word + n + 1 : NULL;
-    }
-    return config_option_err(o, e, "\"%.60s\" is not one of %s", text, o->words);
-}
-
-static int set_choice(const struct config_option *o, const char *text, void *field, struct err *e)
-{
-    const char *rest;
-    unsigned place;
-    int ret = choose(o, text, &place, &rest, e);
-
-    /* GCC and clang give an enum without negative values the type unsigned. */
-    if (ret == 0)
-        memcpy(field, &place, sizeof place);
-    return ret;
-}
-
 static int set_console(const struct config_option *o, const char *text, void *field, struct err *e)
 {
     struct config_console *console = field;
     const char *path;
     unsigned place;
-    int ret = choose(o, text, &place, &path, e);
+    int ret = value_choose(o, text, &place, &path, e);
 
     if (ret)
         return ret;
@@ -179,7 +87,7 @@ static const struct config_option options[] = {
     { .section = "Kernel", .name = "kernel", .letter = 'k', .metavar = "FILE",
       .help = "the kernel to boot: bzImage or vmlinux",
       .hint = "name a bzImage or vmlinux, as in -k vmlinuz",
-      FIELD(kernel), .set = set_text, .flags = OPTION_REQUIRED },
+      FIELD(kernel), .set = value_text, .flags = OPTION_REQUIRED },
     { .section = "Kernel", .name = "initrd", .letter = 'i', .metavar = "FILE",
       .help = "its initramfs; several are concatenated",
       .hint = "name an archive, as in -i initrd.img; join many by cat",
@@ -191,73 +99,79 @@ static const struct config_option options[] = {
     { .section = "Kernel", .name = "cmdline-raw", .metavar = "TEXT", .max = "2047",
       .help = "the whole command line, nothing added",
       .hint = "give all kernel parameters, as in --cmdline-raw console=hvc0",
-      FIELD(cmdline_raw), .set = set_text },
+      FIELD(cmdline_raw), .set = value_text },
     { .section = "Kernel", .name = "entry", .metavar = "WAY",
       .words = "auto|elf|pvh", .preset = "auto",
       .help = "how a vmlinux starts",
       .hint = "leave it out and Mayfly chooses",
-      FIELD(entry), .set = set_choice },
+      FIELD(entry), .set = value_choice },
     { .section = "Kernel", .name = "mmio-cmdline",
       .help = "devices on the command line, no ACPI; one vCPU",
-      FIELD(mmio_cmdline), .set = set_flag },
+      FIELD(mmio_cmdline), .set = value_flag },
 
     { .section = "Machine", .name = "cpus", .letter = 'c', .metavar = "N",
       .preset = "1", .min = "1", .max = "64",
       .help = "virtual CPUs",
       .hint = "give how many vCPUs the guest gets, as in -c 2",
-      FIELD(cpus), .set = set_number },
+      FIELD(cpus), .set = value_number },
     { .section = "Machine", .name = "memory", .letter = 'm', .metavar = "SIZE",
       .preset = "256M", .min = "1M", .max = "1T",
       .help = "RAM in K, M, G or T; a number alone is MiB",
       .hint = "give a size, as in -m 512M or -m 2G",
-      FIELD(memory), .set = set_size },
+      FIELD(memory), .set = value_size },
     { .section = "Machine", .name = "hugepages",
       .help = "RAM from the host's pool of 2 MiB pages",
-      FIELD(hugepages), .set = set_flag },
+      FIELD(hugepages), .set = value_flag },
     { .section = "Machine", .name = "prefault",
       .help = "all RAM present before the guest runs",
-      FIELD(prefault), .set = set_flag },
+      FIELD(prefault), .set = value_flag },
     { .section = "Machine", .name = "console", .metavar = "WHERE",
       .words = "stdio|none|file:PATH|pty", .preset = "stdio",
       .help = "guest's terminal",
       .hint = "say where the guest's console goes, as in --console file:guest.log",
       FIELD(console), .set = set_console },
 
+    { .section = "Devices", .name = "disk", .letter = 'd', .metavar = "PATH[,KEY]...",
+      .help = "raw image or block device: vda, vdb, ...",
+      .hint = "name a disk image or block device, as in -d root.img or -d root.img,ro",
+      .keys = config_disk_keys, .keys_n = CONFIG_DISK_KEYS,
+      FIELD(disks), .set = config_disk_set, .flags = OPTION_REPEATABLE },
+
     { .section = "Life", .name = "timeout", .metavar = "TIME",
       .preset = "0", .min = "0", .max = "8760h",
       .help = "end the VM after 500ms, 30s, 5m, 1h; 0: never",
       .hint = "give a duration, as in --timeout 30s",
-      FIELD(timeout_ms), .set = set_duration },
+      FIELD(timeout_ms), .set = value_duration },
     { .section = "Life", .name = "grace", .metavar = "TIME",
       .preset = "3s", .min = "0", .max = "8760h",
       .help = "from a signal to the VM's forced end",
       .hint = "give a duration, as in --grace 10s",
-      FIELD(grace_ms), .set = set_duration },
+      FIELD(grace_ms), .set = value_duration },
     { .section = "Life", .name = "pidfile", .metavar = "PATH",
       .help = "holds the process id while Mayfly runs",
       .hint = "name a file to write, as in --pidfile vm.pid",
-      FIELD(pidfile), .set = set_text },
+      FIELD(pidfile), .set = value_text },
     { .section = "Life", .name = "ready-fd", .metavar = "N",
       .min = "3", .max = "2147483647",
       .help = "gets one byte when the vCPUs run",
       .hint = "give a descriptor that the caller opened, as in --ready-fd 3 3>ready",
-      FIELD(ready_fd), .set = set_number },
+      FIELD(ready_fd), .set = value_number },
 
     { .section = "Confinement", .name = "seccomp", .metavar = "MODE",
       .words = "kill|trap|log|off", .preset = "trap",
       .help = "at a forbidden system call",
       .hint = "leave it out: trap tells of a forbidden call and ends",
-      FIELD(seccomp), .set = set_choice },
+      FIELD(seccomp), .set = value_choice },
 
     { .section = "Log", .name = "log-level", .metavar = "LEVEL",
       .words = "error|warn|info|debug", .preset = "warn",
       .help = "how much",
       .hint = "say how much is logged, as in --log-level info",
-      FIELD(log_level), .set = set_choice },
+      FIELD(log_level), .set = value_choice },
     { .section = "Log", .name = "log-file", .metavar = "PATH",
       .help = "appended to, instead of stderr",
       .hint = "name a file to write, as in --log-file vm.log",
-      FIELD(log_file), .set = set_text },
+      FIELD(log_file), .set = value_text },
 
     { .section = "Information", .name = "help", .letter = 'h',
       .help = "this text",
@@ -272,7 +186,7 @@ _Static_assert(ARRAY_LEN(options) <= 64, "struct config's given holds a bit for 
 _Static_assert(sizeof(enum config_entry) == sizeof(unsigned) &&
                    sizeof(enum config_seccomp) == sizeof(unsigned) &&
                    sizeof(enum log_level) == sizeof(unsigned),
-               "set_choice writes an unsigned");
+               "value_choice writes an unsigned");
 
 const struct config_option *config_options(size_t *n)
 {

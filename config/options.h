@@ -6,8 +6,8 @@
  * config and a paragraph of the man page.
  *
  * A setter gets the row and the field, not the whole config, so that an option with sub-options
- * (`--disk PATH,ro,id=x`) can be one row whose setter takes the next element of an array in struct
- * config and walks a table of its own kind for the keys.
+ * (`--disk PATH,ro,id=x`) is one row, whose setter takes the next element of an array in struct
+ * config and has its keys read by keys.c from a table of such rows (keys, below).
  */
 #ifndef MAYFLY_CONFIG_OPTIONS_H
 #define MAYFLY_CONFIG_OPTIONS_H
@@ -20,8 +20,10 @@
 enum {
     OPTION_REQUIRED = 1, /* by CONFIG_RUN */
     OPTION_REPEATABLE = 2,
-    OPTION_EMPTY = 8, /* an empty text is a value, as of -a "$MORE" */
-    OPTION_INFO = 4,  /* command line only, with any command or none: help, version */
+    OPTION_EMPTY = 8,     /* an empty text is a value, as of -a "$MORE" */
+    OPTION_INFO = 4,      /* command line only, with any command or none: help, version */
+    OPTION_KEY = 16,      /* of another option: no dashes; no section, no help */
+    OPTION_OPTIONAL = 32, /* a key whose value may be left out: then its text is NULL */
 };
 
 struct config_option {
@@ -36,8 +38,10 @@ struct config_option {
     const char *max;
     const char *hint; /* the remedy that ends an error of the value; a flag has none */
     int (*set)(const struct config_option *o, const char *text, void *field, struct err *e);
-    size_t offset; /* of the field in struct config */
+    size_t offset; /* of the field in struct config; a key's, in its option's element */
     unsigned flags;
+    const struct config_option *keys; /* of an option with sub-options, at most 64 */
+    size_t keys_n;
 };
 
 /* The rows, *n of them. Constant. */
@@ -51,7 +55,7 @@ const struct config_option *config_option_lettered(char letter);
  * given twice, empty, malformed or out of bounds. c keeps the pointer text. */
 int config_set(struct config *c, const struct config_option *o, const char *text, struct err *e);
 
-/* "option --NAME: REASON: HINT" into *e. Returns -EINVAL. */
+/* "option --NAME: REASON: HINT" into *e, or, of a key, "NAME: REASON: HINT". Returns -EINVAL. */
 __attribute__((format(printf, 3, 4))) int config_option_err(const struct config_option *o,
                                                             struct err *e, const char *fmt, ...);
 

@@ -52,7 +52,8 @@ int units_number(const char *text, uint64_t *out)
     return 0;
 }
 
-int units_size(const char *text, uint64_t *out)
+/* A size; a number alone counts alone bytes. */
+static int units_sized(const char *text, uint64_t alone, uint64_t *out)
 {
     static const struct unit units[] = {
         { "K", KIB }, { "M", MIB }, { "G", GIB }, { "T", 1024 * GIB }
@@ -64,13 +65,23 @@ int units_size(const char *text, uint64_t *out)
     if (ret)
         return ret;
     if (!*rest)
-        return units_scale(v, MIB, UINT64_MAX, out);
+        return units_scale(v, alone, UINT64_MAX, out);
     if (rest[1] && strcmp(rest + 1, "iB") != 0)
         return -EINVAL;
     for (size_t i = 0; i < ARRAY_LEN(units); i++)
         if (strncasecmp(rest, units[i].suffix, 1) == 0)
             return units_scale(v, units[i].worth, UINT64_MAX, out);
     return -EINVAL;
+}
+
+int units_size(const char *text, uint64_t *out)
+{
+    return units_sized(text, MIB, out);
+}
+
+int units_bytes(const char *text, uint64_t *out)
+{
+    return units_sized(text, 1, out);
 }
 
 int units_duration(const char *text, uint64_t *out)

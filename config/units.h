@@ -17,6 +17,9 @@ int units_number(const char *text, uint64_t *out);
  * some it means 10^6. */
 int units_size(const char *text, uint64_t *out);
 
+/* The same, but a number alone counts bytes: of rates, where nobody thinks in MiB. */
+int units_bytes(const char *text, uint64_t *out);
+
 /* Milliseconds. "ms", "s", "m", "h"; a number alone counts seconds, as with timeout(1). At most
  * INT64_MAX. */
 int units_duration(const char *text, uint64_t *out);

@@ -170,9 +170,13 @@ void loop_run(struct loop *l)
     l->gone = false;
     pthread_mutex_unlock(&l->lock);
     while (!l->stop) {
-        bool busy = loop_serve_always(l);
-        int n = epoll_wait(l->epfd, ev, sizeof ev / sizeof ev[0], busy ? 0 : -1);
+        bool sleep = !loop_serve_always(l);
+        int n = 0;
 
+        if (!l->wait)
+            n = epoll_wait(l->epfd, ev, ARRAY_LEN(ev), sleep ? -1 : 0);
+        else if (l->wait(l->wait_arg, sleep))
+            n = epoll_wait(l->epfd, ev, ARRAY_LEN(ev), 0);
         for (int i = 0; i < n; i++) {
             struct watch *w = ev[i].data.ptr;
 
@@ -184,6 +188,12 @@ void loop_run(struct loop *l)
     l->gone = true;
     loop_answer(l);
     pthread_mutex_unlock(&l->lock);
+}
+
+void loop_wait_by(struct loop *l, bool (*wait)(void *arg, bool sleep), void *arg)
+{
+    l->wait = wait;
+    l->wait_arg = arg;
 }
 
 void loop_stop(struct loop *l)

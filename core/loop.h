@@ -37,6 +37,8 @@ struct loop {
     char name[16]; /* of the thread */
     void (*on_start)(void *);
     void *start_arg;
+    bool (*wait)(void *, bool sleep); /* NULL: epoll_wait */
+    void *wait_arg;
     bool has_thread;
     /* The door: one call at a time, under lock. */
     pthread_mutex_t lock;
@@ -57,6 +59,11 @@ void loop_fini(struct loop *l);
 int loop_add(struct loop *l, struct watch *w);
 void loop_mod(struct loop *l, struct watch *w, uint32_t events);
 void loop_del(struct loop *l, struct watch *w);
+
+/* Has the loop wait in wait(arg, sleep) and no longer in epoll: for a device whose host side has
+ * a way of its own to wait, that of io_uring, and can watch the loop's epfd there. It returns, with
+ * sleep after something happened, whether epfd has events. Before the loop runs. */
+void loop_wait_by(struct loop *l, bool (*wait)(void *arg, bool sleep), void *arg);
 
 /* Runs until loop_stop(). The calling thread becomes the loop's. */
 void loop_run(struct loop *l);

@@ -7,6 +7,7 @@
 #include "config/help.h"
 #include "config/options.h"
 #include "config/units.h"
+#include "core/bucket.h"
 #include "core/num.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -108,6 +109,49 @@ static void some_value(struct input *in, char *buf, size_t max)
     }
 }
 
+/* A value made of keys, for an option that takes some: its name, then keys of its table with a
+ * value that one of them takes, or nearly. */
+static void some_keys(const struct config_option *o, struct input *in, char *buf, size_t max)
+{
+    static const char *const names[] = { "d", "a,,b", "/dev/x=y:z", ",,", "", "ro" };
+    static const char *const values[] = {
+        "",
+        "=",
+        "=1",
+        "=64",
+        "=0",
+        "=100M",
+        "=1024T:1",
+        "=1:1024T",
+        "=1M:",
+        "=:1",
+        "=auto",
+        "=sync",
+        "=uring",
+        "=/tmp",
+        "=a,,b",
+        "=a",
+        "=12345678901234567890",
+        "=1K:x",
+        "=2",
+    };
+    char text[40];
+    size_t used = (size_t)snprintf(buf, max, "%s", names[in_below(in, ARRAY_LEN(names))]);
+
+    for (unsigned n = in_u8(in) % 8; n; n--) {
+        const struct config_option *k = &o->keys[in_below(in, (unsigned)o->keys_n)];
+        uint8_t how = in_u8(in);
+
+        if (how >= 0xe0) { /* anything, a mistyped key among them */
+            in_text(in, text, sizeof text);
+            used += (size_t)snprintf(buf + used, max - used, ",%.*s%s", how % 4, k->name, text);
+        } else {
+            used += (size_t)snprintf(buf + used, max - used, ",%s%s", k->name,
+                                     values[how % ARRAY_LEN(values)]);
+        }
+    }
+}
+
 /* An option of the table's as people write it, its value with it or in the next word or absent. */
 static void add_option(struct words *w, struct input *in)
 {
@@ -117,7 +161,10 @@ static void add_option(struct words *w, struct input *in)
     uint8_t how = in_u8(in);
 
     o += in_below(in, (unsigned)rows);
-    some_value(in, value, sizeof value);
+    if (o->keys_n && in_u8(in) % 4)
+        some_keys(o, in, value, sizeof value);
+    else
+        some_value(in, value, sizeof value);
     switch (how % 8) {
     case 0:
     case 1:
@@ -157,6 +204,39 @@ static bool is_word(const struct words *w, const char *p)
     return !p || p == w->argv[0] || (p >= w->store && p < w->store + w->used);
 }
 
+static bool is_limit(uint64_t rate, uint64_t burst)
+{
+    return rate ? rate <= BUCKET_MAX && burst >= 1 && burst <= BUCKET_MAX : burst == 0;
+}
+
+/* Whether p is one of the config's own texts, and ends there. */
+static bool is_part(const struct config_texts *t, const char *p)
+{
+    return p >= t->bytes && p < t->bytes + t->used && memchr(p, 0, t->bytes + t->used - p);
+}
+
+static void check_disks(const struct config *c)
+{
+    const struct config_texts *t = &c->disks.texts;
+
+    FUZZ_CHECK(c->disks.n <= CONFIG_DISK_MAX && t->used <= sizeof t->bytes, "%u", c->disks.n);
+    for (unsigned i = 0; i < c->disks.n; i++) {
+        const struct config_disk *d = &c->disks.disk[i];
+
+        FUZZ_CHECK(is_part(t, d->path) && *d->path, "path of %u", i);
+        FUZZ_CHECK(!d->overlay_dir || (d->overlay && is_part(t, d->overlay_dir)), "dir of %u", i);
+        FUZZ_CHECK(!d->overlay || (!d->ro && !d->direct), "flags of %u", i);
+        FUZZ_CHECK(memchr(d->id, 0, sizeof d->id), "id of %u", i);
+        for (const char *p = d->id; *p; p++)
+            FUZZ_CHECK(*p >= ' ' && *p <= '~', "id of %u", i);
+        for (unsigned j = 0; j < i && d->id[0]; j++)
+            FUZZ_CHECK(strcmp(d->id, c->disks.disk[j].id) != 0, "id of %u and %u", i, j);
+        FUZZ_CHECK(d->io <= CONFIG_IO_SYNC, "io of %u", i);
+        FUZZ_CHECK(is_limit(d->bw, d->bw_burst) && is_limit(d->iops, d->iops_burst), "%u", i);
+        FUZZ_CHECK(d->queues >= 1 && d->queues <= c->cpus, "queues of %u", i);
+    }
+}
+
 static void check_config(const struct words *w, const struct config *c)
 {
     uint64_t unit = c->hugepages ? 2 * MIB : 4 * KIB;
@@ -183,6 +263,7 @@ static void check_config(const struct words *w, const struct config *c)
     FUZZ_CHECK(c->timeout_ms >= 0 && c->timeout_ms <= INT64_C(8760) * 3600000, "timeout");
     FUZZ_CHECK(c->grace_ms >= 0 && c->grace_ms <= INT64_C(8760) * 3600000, "grace");
     FUZZ_CHECK(c->ready_fd == -1 || c->ready_fd >= 3, "ready-fd %d", c->ready_fd);
+    check_disks(c);
 }
 
 static void check_err(const struct err *e)
@@ -195,7 +276,7 @@ static void check_err(const struct err *e)
 /* The readers of numbers against what is plain: digits alone, read by the C library. */
 static void check_units(const char *text)
 {
-    uint64_t v = 1, size = 1, ms = 1;
+    uint64_t v = 1, size = 1, bytes = 1, ms = 1;
     bool digits = *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 19;
     bool huge = *text > '0' && strspn(text, "0123456789") == strlen(text) && strlen(text) > 20;
     int ret = units_number(text, &v);
@@ -204,6 +285,8 @@ static void check_units(const char *text)
     FUZZ_CHECK(!huge || ret == -34, "%s fits, it seems", text);
     FUZZ_CHECK(ret == 0 || v == 1, "touched by a failure");
     FUZZ_CHECK(units_size(text, &size) == 0 || size == 1, "touched by a failure");
+    FUZZ_CHECK(units_bytes(text, &bytes) == 0 || bytes == 1, "touched by a failure");
+    FUZZ_CHECK(ret || bytes == v, "%s", text); /* a number alone */
     FUZZ_CHECK(units_duration(text, &ms) == 0 || ms == 1, "touched by a failure");
     FUZZ_CHECK(ms <= INT64_MAX, "%s", text);
 }
@@ -245,7 +328,9 @@ void fuzz_one(struct input *in)
     FUZZ_CHECK(config_from_args(&again, w.argc, w.argv, &e2) == ret && !strcmp(e.msg, e2.msg),
                "read again: %s", e2.msg);
     FUZZ_CHECK(ret || (c.given == again.given && c.kernel == again.kernel && c.cpus == again.cpus &&
-                       c.memory == again.memory && !strcmp(c.cmdline, again.cmdline)),
+                       c.memory == again.memory && !strcmp(c.cmdline, again.cmdline) &&
+                       c.disks.n == again.disks.n &&
+                       !memcmp(&c.disks.texts, &again.disks.texts, sizeof c.disks.texts)),
                "read again: another configuration");
     if (!helped && !ret && c.command == CONFIG_HELP) {
         FILE *out = fopen("/dev/null", "w");

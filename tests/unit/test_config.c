@@ -1,52 +1,13 @@
 /* Options: the table, the command line that reads it, units, help and man page. */
-#include <errno.h>
+#include "tests/unit/config_line.h"
+
 #include <limits.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
-#include "config/args.h"
-#include "config/config.h"
 #include "config/help.h"
-#include "config/options.h"
 #include "config/units.h"
-#include "core/num.h"
-
-#define WORDS_MAX 48
-
-/* Parses line, its words parted by single blanks, as what follows "mayfly"; '~' in a word stands
- * for a blank. The words live in buf until the next call. */
-static int parse(struct config *c, const char *line, struct err *e)
-{
-    static char buf[8192];
-    char *argv[WORDS_MAX + 1] = { (char *)"mayfly" };
-    int argc = 1;
-
-    *e = (struct err){ 0 };
-    assert_true(snprintf(buf, sizeof buf, "%s", line) < (int)sizeof buf);
-    for (char *rest, *p = strtok_r(buf, " ", &rest); p; p = strtok_r(NULL, " ", &rest)) {
-        assert_true(argc < WORDS_MAX);
-        argv[argc++] = p;
-        for (; *p; p++)
-            if (*p == '~')
-                *p = ' ';
-    }
-    return config_from_args(c, argc, argv, e);
-}
-
-static void assert_good(struct config *c, const char *line)
-{
-    struct err e;
-
-    if (parse(c, line, &e) != 0)
-        fail_msg("mayfly %s: %s", line, e.msg);
-}
+#include "core/bucket.h"
 
 static void units_read_what_people_write(void **state)
 {
@@ -81,6 +42,12 @@ static void units_read_what_people_write(void **state)
         { units_size, "1.5G", -EINVAL, 0 },
         { units_size, "1P", -EINVAL, 0 },
         { units_size, "G", -EINVAL, 0 },
+        { units_bytes, "4096", 0, 4096 },
+        { units_bytes, "4k", 0, 4 * KIB },
+        { units_bytes, "1024T", 0, BUCKET_MAX },
+        { units_bytes, "1MB", -EINVAL, 0 },
+        { units_bytes, "", -EINVAL, 0 },
+        { units_bytes, "16777216T", -ERANGE, 0 },
         { units_duration, "30", 0, 30000 },
         { units_duration, "30s", 0, 30000 },
         { units_duration, "500ms", 0, 500 },
@@ -122,6 +89,7 @@ static void defaults(void **state)
     assert_int_equal(c.memory, 256 * MIB);
     assert_int_equal(c.console.kind, CONFIG_CONSOLE_STDIO);
     assert_null(c.console.path);
+    assert_int_equal(c.disks.n, 0);
     assert_int_equal(c.timeout_ms, 0);
     assert_int_equal(c.grace_ms, 3000);
     assert_null(c.pidfile);
@@ -202,9 +170,7 @@ static void commands(void **state)
     }
 }
 
-static const struct {
-    const char *line, *thing, *reason, *remedy;
-} bad_lines[] = {
+static const struct bad_line bad_lines[] = {
     { "", "command", "none given", "--help" },
     { "rnu", "command rnu", "unknown", "--help" },
     { "rum", "command rum", "unknown", "mayfly run?" },
@@ -220,7 +186,7 @@ static const struct {
     { "run --mem 4", "option --mem", "unknown", "--memory?" },
     { "run --cpu=4", "option --cpu", "unknown", "--cpus?" },
     { "run --kenrel k", "option --kenrel", "unknown", "--kernel?" },
-    { "run --disk d", "option --disk", "unknown", "mayfly --help" },
+    { "run --balloon d", "option --balloon", "unknown", "mayfly --help" },
     { "run --=1", "option --", "unknown", "mayfly --help" },
     { "run -zk", "option -zk", "unknown", "mayfly --help" },
     { "run -k", "option --kernel", "value is missing", "-k vmlinuz" },
@@ -274,21 +240,9 @@ static const struct {
 
 static void errors_name_thing_reason_and_remedy(void **state)
 {
-    struct config c;
-    struct err e;
-
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(bad_lines); i++) {
-        size_t n = strlen(bad_lines[i].thing);
-
-        if (parse(&c, bad_lines[i].line, &e) != -EINVAL || e.code != EINVAL)
-            fail_msg("mayfly %s: accepted", bad_lines[i].line);
-        const char *reason = strstr(e.msg + min_size(n, strlen(e.msg)), bad_lines[i].reason);
-
-        if (strncmp(e.msg, bad_lines[i].thing, n) != 0 || strncmp(e.msg + n, ": ", 2) != 0 ||
-            !reason || !strstr(reason, bad_lines[i].remedy))
-            fail_msg("mayfly %s: %s", bad_lines[i].line, e.msg);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(bad_lines); i++)
+        assert_bad(&bad_lines[i]);
 }
 
 static void repeatables_are_bounded(void **state)
@@ -328,9 +282,23 @@ static void repeatables_are_bounded(void **state)
 /* Of whatever length the user's words are, the remedy is not cut off and no control byte leaves. */
 static void long_and_odd_words_leave_errors_whole(void **state)
 {
-    static const char *const heads[] = { "",           "run ",         "run --",
-                                         "run -",      "run --entry ", "run --console ",
-                                         "run --cpus " };
+    static const char *const heads[] = {
+        "",
+        "run ",
+        "run --",
+        "run -",
+        "run --entry ",
+        "run --console ",
+        "run --cpus ",
+        "run -d ,",
+        "run -dx,",
+        "run -dx,ro=",
+        "run -dx,id=",
+        "run -dx,io=",
+        "run -dx,bw=",
+        "run -dx,bw=1:",
+        "run -dx,queues=",
+    };
     char line[6000], odd[5000];
     struct config c;
     struct err e;
@@ -343,6 +311,24 @@ static void long_and_odd_words_leave_errors_whole(void **state)
         assert_int_equal(parse(&c, line, &e), -EINVAL);
         assert_true(strlen(e.msg) < sizeof e.msg - 1);
         assert_null(strchr(e.msg, '\x01'));
+    }
+}
+
+/* The rows of an option's keys. */
+static void assert_keys(const struct config_option *o)
+{
+    assert_true(o->keys_n <= 64); /* a bit for each */
+    for (size_t i = 0; i < o->keys_n; i++) {
+        const struct config_option *k = &o->keys[i];
+
+        assert_true(k->flags & OPTION_KEY);
+        assert_non_null(k->set);
+        assert_true(strcspn(k->name, ",=") == strlen(k->name));
+        if (k->metavar)
+            assert_non_null(k->hint);
+        assert_int_equal(!k->min, !k->max); /* which errors name together */
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(k->name, o->keys[j].name);
     }
 }
 
@@ -366,6 +352,7 @@ static void rows_are_well_formed(void **state)
         config_init(&c); /* asserts that presets can be read */
         if (o[i].metavar)
             assert_non_null(o[i].hint);
+        assert_keys(&o[i]);
         if (o[i].min) { /* the bounds are values of their option themselves */
             assert_int_equal(config_set(&c, &o[i], o[i].min, &e), 0);
             config_init(&c);
@@ -374,13 +361,6 @@ static void rows_are_well_formed(void **state)
     }
     assert_null(config_option_named("", 0));
     assert_null(config_option_lettered('\0'));
-}
-
-/* The same words always, so that a failure can be had again. */
-static uint32_t roll(uint64_t *seed)
-{
-    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(*seed >> 33);
 }
 
 /* Lines of random words, and a good line, both with bytes changed, words cut and pure noise. */
@@ -463,6 +443,17 @@ static void help_fits_a_screen_and_lists_all(void **state)
         snprintf(want + head, sizeof want - (size_t)head, "--%s ", o[i].name);
         if (!strstr(text, want))
             fail_msg("--%s is not in the help", o[i].name);
+        for (size_t j = 0; j < o[i].keys_n; j++) {
+            const struct config_option *k = &o[i].keys[j];
+            const char *value = k->words ? k->words : k->metavar;
+            bool optional = k->flags & OPTION_OPTIONAL;
+
+            snprintf(want, sizeof want, " %s%s%s%s%s%s", k->name, optional ? "[" : "",
+                     value ? "=" : "", value ? value : "", optional ? "]" : "",
+                     j == o[i].keys_n - 1 ? "\n" : ",");
+            if (!strstr(text, want))
+                fail_msg("%s is not in the help", want);
+        }
     }
     for (char *rest, *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         if (lines++, strlen(line) > 80)
@@ -491,6 +482,18 @@ static void man_page_has_every_option(void **state)
 
         if (!hit || hit[strlen(want)] != '\n')
             fail_msg("docs/mayfly.1 has no line %s", want + 1);
+        for (size_t j = 0; j < o[i].keys_n; j++) {
+            const struct config_option *k = &o[i].keys[j];
+            bool optional = k->flags & OPTION_OPTIONAL;
+
+            snprintf(want, sizeof want, "\n.It Cm %s%s%s\n", k->name,
+                     !k->metavar ? ""
+                     : optional  ? " Ns Op = Ns Ar "
+                                 : " Ns = Ns Ar ",
+                     k->metavar ? k->metavar : "");
+            if (!strstr(hit, want))
+                fail_msg("docs/mayfly.1 has no line %s", want + 1);
+        }
     }
     free(text);
 }

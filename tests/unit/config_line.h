@@ -1,0 +1,71 @@
+/* Command lines for the tests of options. */
+#ifndef MAYFLY_TESTS_UNIT_CONFIG_LINE_H
+#define MAYFLY_TESTS_UNIT_CONFIG_LINE_H
+
+#include "tests/unit/unit.h"
+
+#include <stdio.h>
+
+#include "config/args.h"
+#include "config/config.h"
+#include "config/options.h"
+#include "core/num.h"
+
+#define WORDS_MAX 48
+
+/* Parses line, its words parted by single blanks, as what follows "mayfly"; '~' in a word stands
+ * for a blank. The words live in buf until the next call. */
+static inline int parse(struct config *c, const char *line, struct err *e)
+{
+    static char buf[32768];
+    char *argv[WORDS_MAX + 1] = { (char *)"mayfly" };
+    int argc = 1;
+
+    *e = (struct err){ 0 };
+    assert_true(snprintf(buf, sizeof buf, "%s", line) < (int)sizeof buf);
+    for (char *rest, *p = strtok_r(buf, " ", &rest); p; p = strtok_r(NULL, " ", &rest)) {
+        assert_true(argc < WORDS_MAX);
+        argv[argc++] = p;
+        for (; *p; p++)
+            if (*p == '~')
+                *p = ' ';
+    }
+    return config_from_args(c, argc, argv, e);
+}
+
+static inline void assert_good(struct config *c, const char *line)
+{
+    struct err e;
+
+    if (parse(c, line, &e) != 0)
+        fail_msg("mayfly %s: %s", line, e.msg);
+}
+
+/* What is wrong, and the three parts of what is said of it. */
+struct bad_line {
+    const char *line, *thing, *reason, *remedy;
+};
+
+static inline void assert_bad(const struct bad_line *bad)
+{
+    size_t n = strlen(bad->thing);
+    struct config c;
+    struct err e;
+
+    if (parse(&c, bad->line, &e) != -EINVAL || e.code != EINVAL)
+        fail_msg("mayfly %s: accepted", bad->line);
+    const char *reason = strstr(e.msg + min_size(n, strlen(e.msg)), bad->reason);
+
+    if (strncmp(e.msg, bad->thing, n) != 0 || strncmp(e.msg + n, ": ", 2) != 0 || !reason ||
+        !strstr(reason, bad->remedy))
+        fail_msg("mayfly %s: %s", bad->line, e.msg);
+}
+
+/* The same words always, so that a failure can be had again. */
+static inline uint32_t roll(uint64_t *seed)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*seed >> 33);
+}
+
+#endif
