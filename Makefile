@@ -32,6 +32,8 @@ CFLAGS   := $(if $(DEBUG),-Og,-O2) -g -fPIE -fstack-protector-strong -fno-plt -f
 # musl-gcc -static-pie quietly makes a dynamic PIE: a real one is spelled out. (And musl-gcc
 # -print-file-name finds glibc's start files, which relocate nothing here.)
 MUSL_LIB := /usr/lib/$(shell uname -m)-linux-musl
+# Debian's, of glibc: what a disk's engine calls of it makes its system calls itself.
+LIBURING := $(shell gcc -print-file-name=liburing.a)
 LDFLAGS  := -static -nostartfiles -Wl,-pie,--no-dynamic-linker -Wl,-z,relro,-z,now \
             -Wl,-z,noexecstack -Wl,-z,separate-code -Wl,--gc-sections -Wl,--build-id=none
 
@@ -46,7 +48,7 @@ endif
 # `make install` ships the stripped copy; the other one is for gdb.
 $(BUILD)/mayfly: $(OBJS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@.tmp $(MUSL_LIB)/rcrt1.o $(MUSL_LIB)/crti.o $(OBJS) \
-	    $(MUSL_LIB)/crtn.o
+	    $(LIBURING) $(MUSL_LIB)/crtn.o
 	$(Q)strip -o $(BUILD)/mayfly.stripped $@.tmp
 	$(Q)mv $@.tmp $@
 

@@ -31,6 +31,7 @@
 #include "host/term.h"
 #include "kvm/probe.h"
 #include "seccomp/enter.h"
+#include "virtio/blk.h"
 #include "virtio/console.h"
 #include "vmm.h"
 
@@ -149,28 +150,36 @@ static void on_fatal(int sig, siginfo_t *si, void *ucontext)
         raise(sig);
 }
 
-/* From here on this thread makes the calls of its role and no other. */
-static void enter_role(const struct machine *m, enum seccomp_role role)
+/* A thread can't begin its work, and others may be at theirs: this is the end. */
+__attribute__((noreturn)) static void give_up(const struct machine *m, const char *what, int ret,
+                                              const char *remedy)
 {
-    int ret = seccomp_enter(role, (enum seccomp_deny)m->cfg.seccomp);
-
-    if (ret == 0)
-        return;
     term_restore(&terminal);
     stream_restore(&m->stream);
     if (m->pidfile_made)
         unlink(m->cfg.pidfile);
     if (m->stream.made)
         unlink(m->cfg.console.path);
-    dprintf(STDERR_FILENO, "mayfly: seccomp: a filter can't be put on: %s: %s\n", strerror(-ret),
-            err_remedy(-ret, "do without by --seccomp=off"));
+    dprintf(STDERR_FILENO, "mayfly: %s: %s: %s\n", what, strerror(-ret), err_remedy(-ret, remedy));
     _exit(EXIT_MAYFLY);
+}
+
+/* From here on this thread makes the calls of its role and no other. */
+static void enter_role(const struct machine *m, enum seccomp_role role)
+{
+    int ret = seccomp_enter(role, (enum seccomp_deny)m->cfg.seccomp);
+
+    if (ret)
+        give_up(m, "seccomp: a filter can't be put on", ret, "do without by --seccomp=off");
 }
 
 static void on_device_start(void *arg)
 {
     const struct slot *s = arg;
+    int ret = s->dev->cls->enter ? s->dev->cls->enter(s->dev) : 0;
 
+    if (ret) /* the ring was there when it was made; only a disk has one */
+        give_up(&machine, "io_uring: a ring can't be restricted", ret, "say io=sync");
     enter_role(&machine, s->role);
 }
 
@@ -404,7 +413,7 @@ static int build_slot(struct machine *m, struct slot *s, struct virtio_dev *dev,
     return ret ? err_set(e, -ret, "%s: window: %s", dev->name, strerror(-ret)) : 0;
 }
 
-static int build_devices(struct machine *m, struct err *e)
+static int build_console(struct machine *m, struct err *e)
 {
     struct slot *s = &m->slot[m->n_slots];
     struct console_opts o = { .stream = &m->stream, .escape = on_escape, .escape_arg = m };
@@ -419,6 +428,63 @@ static int build_devices(struct machine *m, struct err *e)
         return -e->code;
     }
     return build_slot(m, s, console, SECCOMP_CONSOLE, e);
+}
+
+static int build_disk(struct machine *m, const struct config_disk *c, unsigned i, struct err *e)
+{
+    char name[16], id[16];
+    struct slot *s = &m->slot[m->n_slots];
+    struct disk_opts d = {
+        .path = c->path,
+        .read_only = c->ro,
+        .direct = c->direct,
+        .overlay = c->overlay,
+        .overlay_dir = c->overlay_dir,
+        .engine = (enum disk_engine_choice)c->io,
+        .depth = (unsigned)c->queues * BLK_QMAX,
+    };
+    struct blk_opts o = {
+        .name = name,
+        .id = c->id[0] ? c->id : id,
+        .queues = (unsigned)c->queues,
+        .bw = c->bw,
+        .bw_burst = c->bw_burst,
+        .iops = c->iops,
+        .iops_burst = c->iops_burst,
+    };
+    struct virtio_dev *blk = NULL;
+    int ret = m->n_slots < BOOT_DEVICES_MAX
+                  ? loop_init(&s->loop, e)
+                  : boot_device_slot(m->n_slots, m->cfg.mmio_cmdline, &s->at, e);
+
+    _Static_assert((int)CONFIG_IO_AUTO == DISK_ENGINE_AUTO &&
+                       (int)CONFIG_IO_URING == DISK_ENGINE_URING &&
+                       (int)CONFIG_IO_SYNC == DISK_ENGINE_SYNC,
+                   "one order");
+    if (ret)
+        return ret;
+    snprintf(id, sizeof id, "disk%u", i);
+    o.disk = disk_open(&d, &s->loop, e);
+    if (o.disk) {
+        bool sync = o.disk->engine->listen == NULL;
+
+        snprintf(name, sizeof name, "%s%u", sync ? "blksync" : "blk", i);
+        blk = blk_new(&m->mem, &s->loop, &o, e);
+        if (blk)
+            return build_slot(m, s, blk, sync ? SECCOMP_BLK_SYNC : SECCOMP_BLK, e);
+    }
+    loop_fini(&s->loop);
+    return -e->code;
+}
+
+/* In the order in which the guest finds them. */
+static int build_devices(struct machine *m, struct err *e)
+{
+    int ret = build_console(m, e);
+
+    for (unsigned i = 0; ret == 0 && i < m->cfg.disks.n; i++)
+        ret = build_disk(m, &m->cfg.disks.disk[i], i, e);
+    return ret;
 }
 
 static int build_guest(struct machine *m, struct boot_state *state, struct err *e)
@@ -497,7 +563,7 @@ static int build_vm(struct machine *m, const struct boot_state *b, struct err *e
         gpa_t notify = { s->at.base.v + VIRTIO_MMIO_QUEUE_NOTIFY };
 
         ret = vm_irqfd(&m->vm, s->at.gsi, s->dev->irqfd, e);
-        for (unsigned q = 0; ret == 0 && q < s->dev->cls->nq; q++)
+        for (unsigned q = 0; ret == 0 && q < s->dev->nq; q++)
             ret = vm_ioeventfd(&m->vm, notify, q, s->dev->queue[q].kick.fd, e);
     }
     return ret;

@@ -12,8 +12,16 @@
 
 #include "core/err.h"
 
-/* A device's thread has the device's role. policy.c names them in this order. */
-enum seccomp_role { SECCOMP_MAIN, SECCOMP_VCPU, SECCOMP_CONSOLE, SECCOMP_ROLES };
+/* A device's thread has the device's role; a disk without io_uring makes other calls. policy.c
+ * names them in this order. */
+enum seccomp_role {
+    SECCOMP_MAIN,
+    SECCOMP_VCPU,
+    SECCOMP_CONSOLE,
+    SECCOMP_BLK,
+    SECCOMP_BLK_SYNC,
+    SECCOMP_ROLES,
+};
 
 /* What a forbidden call gets. */
 enum seccomp_deny {

@@ -31,13 +31,15 @@
 #define MAIN    (1u << SECCOMP_MAIN)
 #define VCPU    (1u << SECCOMP_VCPU)
 #define CONSOLE (1u << SECCOMP_CONSOLE)
-#define DEVICES CONSOLE
+#define URING   (1u << SECCOMP_BLK)
+#define SYNC    (1u << SECCOMP_BLK_SYNC)
+#define BLK     (URING | SYNC)
+#define DEVICES (CONSOLE | BLK)
 #define ALL     (MAIN | VCPU | DEVICES)
 
 static const char *const role_names[SECCOMP_ROLES] = {
-    [SECCOMP_MAIN] = "main",
-    [SECCOMP_VCPU] = "vcpu",
-    [SECCOMP_CONSOLE] = "console",
+    [SECCOMP_MAIN] = "main", [SECCOMP_VCPU] = "vcpu",        [SECCOMP_CONSOLE] = "console",
+    [SECCOMP_BLK] = "blk",   [SECCOMP_BLK_SYNC] = "blksync",
 };
 
 #define RARE_MAX  12
@@ -72,14 +74,20 @@ struct line {
 static const struct line policy[] = {
     /* --- a running guest --- */
     { VCPU, "ioctl", { IS(1, KVM_RUN) }, "kvm/vcpu.c vcpu_main", NULL },
+    { URING, "io_uring_enter", { { 0 } }, "host/uring.c uring_round", NULL },
+    { SYNC, "preadv", { { 0 } }, "host/disk.c sync_start", NULL },
+    { SYNC, "pwritev", { { 0 } }, "host/disk.c sync_start", NULL },
+    { SYNC, "fdatasync", { { 0 } }, "host/disk.c sync_start", NULL },
+    { SYNC, "fallocate", { { 0 } }, "host/disk.c sync_start", NULL },
     { MAIN | DEVICES, "epoll_pwait", { { 0 } }, "core/loop.c loop_run", NULL },
     { MAIN | DEVICES, "read", { { 0 } }, "kicks, the loop's door, signals, the console's input", NULL },
     { ALL, "write", { { 0 } }, "interrupts, kicks, the loop's door, core/log.c", NULL },
-    { MAIN | DEVICES, "writev", { { 0 } }, "host/outring.c; dprintf of report.c", NULL },
+    { MAIN | CONSOLE, "writev", { { 0 } }, "host/outring.c; dprintf of report.c", NULL },
     { ALL, "futex", { FUTEX(FUTEX_WAKE) }, "pthread_mutex_unlock; pthread_cond_broadcast of core/loop.c", NULL },
     { ALL, "futex", { FUTEX(FUTEX_WAIT) }, "pthread_mutex_lock; pthread_cond_wait of core/loop.c; pthread_join", NULL },
     { CONSOLE, "timerfd_settime", { { 0 } }, "virtio/console.c knock_timer", NULL },
-    { MAIN | DEVICES, "epoll_ctl", { { 0 } }, "core/loop.c loop_arm", NULL },
+    { BLK, "timerfd_settime", { { 0 } }, "virtio/blk.c blk_set_timer", NULL },
+    { MAIN | CONSOLE, "epoll_ctl", { { 0 } }, "core/loop.c loop_arm", NULL },
     { CONSOLE, "ioctl", { IS(1, TIOCGWINSZ) }, "host/stream.c stream_size", NULL },
 
     /* --- main: signals, timers, the end --- */
@@ -96,6 +104,7 @@ static const struct line policy[] = {
     { MAIN, "mincore", { { 0 } }, "boot/klog.c klog_find", NULL },
     { MAIN, "fcntl", { IS(1, F_GETFL) }, "host/stream.c stream_restore", NULL },
     { MAIN, "fcntl", { IS(1, F_SETFL) }, "host/stream.c stream_restore", NULL },
+    { MAIN, "fcntl", { IS(1, F_OFD_SETLK) }, "host/image.c image_close", NULL },
     { MAIN, "close", { { 0 } }, "vmm.c free_all", NULL },
     { MAIN, "munmap", { { 0 } }, "vmm.c free_all; the stack of a thread that was joined", NULL },
     { MAIN, "unlink", { { 0 } }, "vmm.c free_all: the pidfile", NULL },
@@ -109,7 +118,7 @@ static const struct line policy[] = {
     /* --- what goes wrong --- */
     { MAIN, "madvise", { IS(2, MADV_FREE) }, "musl's free: whole pages of a slot; vmm.c free_all",
       "depends on an allocation's size, and on what lay beside it" },
-    { VCPU, "writev", { { 0 } }, "musl's assert: virtio/mmio.c", "a failed assertion is a bug" },
+    { VCPU | BLK, "writev", { { 0 } }, "musl's assert: virtio/mmio.c, virtio/blk.c", "a failed assertion is a bug" },
     { ALL, "clock_gettime", { { 0 } }, "core/log.c log_allow; virtio/console.c now_ms",
       "the vDSO answers, unless the host's clock source has no user-space part" },
     { VCPU | DEVICES, "exit_group", { { 0 } }, "vmm.c on_fatal: a forbidden call was tried",

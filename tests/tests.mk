@@ -24,7 +24,7 @@ $(U)/obj/%.o: %.c | build/gen/seccomp/filters.h
 	$(Q)$(U_CC) $(U_FLAGS) -MMD -MP -c -o $@ $<
 
 $(U)/test_%: $(U)/obj/tests/unit/test_%.o $(U_OBJS)
-	$(Q)$(U_CC) $(U_FLAGS) -o $@ $^ -lcmocka -lpthread
+	$(Q)$(U_CC) $(U_FLAGS) -o $@ $^ -lcmocka $(LIBURING) -lpthread
 
 -include $(U_OBJS:.o=.d) $(U_TESTS:$(U)/%=$(U)/obj/tests/unit/%.d)
 .SECONDARY:

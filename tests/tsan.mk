@@ -32,7 +32,7 @@ build/$(1)/obj/%.o: %.S build/$(1)/flags
 	$$(Q)$$(S_NOW_$(1)) -MMD -MP -c -o $$@ $$<
 
 build/$(1)/mayfly: $$(S_OBJS_$(1))
-	$$(Q)$$(S_NOW_$(1)) -o $$@.tmp $$^ -lpthread
+	$$(Q)$$(S_NOW_$(1)) -o $$@.tmp $$^ $(LIBURING) -lpthread
 	$$(Q)mv $$@.tmp $$@
 
 -include $$(patsubst %.o,%.d,$$(S_OBJS_$(1)))
@@ -44,7 +44,7 @@ TS_TESTS := $(patsubst tests/unit/%.c,build/tsan/unit/%,$(sort $(wildcard tests/
 
 build/tsan/unit/test_%: build/tsan/obj/tests/unit/test_%.o $(U_SRCS:%.c=build/tsan/obj/%.o)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(S_NOW_tsan) -o $@ $^ -lcmocka -lpthread
+	$(Q)$(S_NOW_tsan) -o $@ $^ -lcmocka $(LIBURING) -lpthread
 
 -include $(TS_TESTS:build/tsan/unit/%=build/tsan/obj/tests/unit/%.d)
 

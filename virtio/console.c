@@ -502,7 +502,7 @@ struct virtio_dev *console_new(struct gmem *mem, struct loop *loop, const struct
     c->opts = *o;
     c->in = (struct watch){ .fd = s->in, .events = EPOLLIN, .fn = console_on_in, .arg = c };
     c->out = (struct watch){ .fd = s->out, .events = 0, .fn = console_on_out, .arg = c };
-    if (virtio_init(&c->dev, &console_class, "console", mem, loop, e)) {
+    if (virtio_init(&c->dev, &console_class, "console", QUEUE_COUNT, mem, loop, e)) {
         free(c);
         return NULL;
     }

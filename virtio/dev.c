@@ -7,7 +7,9 @@
  */
 #include "virtio/dev.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,25 +38,31 @@ static void dev_on_kick(struct watch *w, uint32_t revents)
         dev_serve(q);
 }
 
-int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char *name,
+int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char *name, unsigned nq,
                 struct gmem *mem, struct loop *loop, struct err *e)
 {
     int code = ENOMEM;
 
-    *d = (struct virtio_dev){ .cls = cls, .mem = mem, .loop = loop, .irqfd = -1 };
+    assert(nq <= cls->nq);
+    *d = (struct virtio_dev){ .cls = cls,
+                              .nq = (uint16_t)nq,
+                              .offers = cls->features,
+                              .mem = mem,
+                              .loop = loop,
+                              .irqfd = -1 };
     snprintf(d->name, sizeof d->name, "%s", name);
     pthread_mutex_init(&d->cfg_lock, NULL);
-    d->queue = calloc(cls->nq, sizeof *d->queue);
+    d->queue = calloc(nq, sizeof *d->queue);
     if (!d->queue)
         goto out;
-    for (unsigned i = 0; i < cls->nq; i++)
+    for (unsigned i = 0; i < nq; i++)
         d->queue[i].kick.fd = -1;
     d->irqfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (d->irqfd < 0) {
         code = errno;
         goto out;
     }
-    for (unsigned i = 0; i < cls->nq; i++) {
+    for (unsigned i = 0; i < nq; i++) {
         struct virtio_queue *q = &d->queue[i];
 
         q->dev = d;
@@ -81,7 +89,7 @@ out:
 
 void virtio_fini(struct virtio_dev *d)
 {
-    for (unsigned i = 0; d->queue && i < d->cls->nq; i++) {
+    for (unsigned i = 0; d->queue && i < d->nq; i++) {
         loop_del(d->loop, &d->queue[i].kick);
         if (d->queue[i].kick.fd >= 0)
             close(d->queue[i].kick.fd);
@@ -96,7 +104,7 @@ void virtio_fini(struct virtio_dev *d)
 
 uint64_t virtio_offered(const struct virtio_dev *d)
 {
-    return d->cls->features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
+    return d->offers | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
 }
 
 static void dev_signal(int fd)
@@ -111,7 +119,10 @@ void virtio_interrupt(struct virtio_dev *d, uint32_t why)
 {
     /* The status first: the guest ignores an interrupt whose status reads 0. */
     atomic_fetch_or(&d->isr, why);
-    dev_signal(d->irqfd);
+    if (d->signal)
+        d->signal(d);
+    else
+        dev_signal(d->irqfd);
 }
 
 void virtio_fail(struct virtio_dev *d, const char *fmt, ...)
@@ -138,9 +149,24 @@ void virtio_again(struct virtio_dev *d, unsigned q)
     dev_signal(d->queue[q].kick.fd);
 }
 
+int virtio_take_kick(struct virtio_dev *d, unsigned q)
+{
+    int fd = d->queue[q].kick.fd;
+
+    loop_del(d->loop, &d->queue[q].kick);
+    /* io_uring gives a non-blocking file's EAGAIN back, where we want it to wait. */
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    return fd;
+}
+
+void virtio_kicked(struct virtio_dev *d, unsigned q)
+{
+    dev_serve(&d->queue[q]);
+}
+
 void virtio_notify(struct virtio_dev *d, unsigned q)
 {
-    if (q < d->cls->nq)
+    if (q < d->nq)
         dev_signal(d->queue[q].kick.fd);
 }
 
@@ -210,7 +236,7 @@ static int dev_start_queues(struct virtio_dev *d, uint64_t features,
 {
     struct err e;
 
-    for (unsigned i = 0; i < d->cls->nq; i++) {
+    for (unsigned i = 0; i < d->nq; i++) {
         struct virtq_setup s = setup[i];
 
         if (s.size == 0)
@@ -240,7 +266,7 @@ static void cross_activate(void *arg)
         virtio_fail(d, "it can't start: %s", strerror(-ret));
         return;
     }
-    for (unsigned i = 0; i < d->cls->nq; i++)
+    for (unsigned i = 0; i < d->nq; i++)
         if (virtq_running(&d->queue[i].vq))
             virtio_again(d, i);
 }
@@ -261,7 +287,7 @@ static void cross_reset(void *arg)
         d->cls->quiesce(d);
     d->active = false;
     d->features = 0;
-    for (unsigned i = 0; i < d->cls->nq; i++)
+    for (unsigned i = 0; i < d->nq; i++)
         virtq_stop(&d->queue[i].vq);
     atomic_store(&d->broken, false);
     atomic_store(&d->isr, 0);
@@ -278,8 +304,12 @@ static void cross_settle(void *arg)
 {
     struct crossing *c = arg;
 
-    for (unsigned i = 0; i < c->dev->cls->nq; i++)
-        dev_serve(&c->dev->queue[i]);
+    struct virtio_dev *d = c->dev;
+
+    for (unsigned i = 0; i < d->nq; i++)
+        dev_serve(&d->queue[i]);
+    if (d->active && d->cls->quiesce)
+        d->cls->quiesce(d);
 }
 
 void virtio_settle(struct virtio_dev *d)
@@ -301,7 +331,7 @@ static void cross_save(void *arg)
     wbuf_u32(c->w, d->broken);
     wbuf_u32(c->w, d->cfg_gen);
     /* The queues of a broken device only wait for its reset. */
-    for (unsigned i = 0; d->active && !d->broken && i < d->cls->nq; i++)
+    for (unsigned i = 0; d->active && !d->broken && i < d->nq; i++)
         if (virtq_running(&d->queue[i].vq))
             virtq_save(&d->queue[i].vq, c->w);
     if (d->cls->save)
@@ -334,7 +364,7 @@ static void cross_load(void *arg)
     if (active && !d->broken) {
         if (dev_start_queues(d, c->features, c->setup))
             return;
-        for (unsigned i = 0; i < d->cls->nq; i++)
+        for (unsigned i = 0; i < d->nq; i++)
             if (virtq_running(&d->queue[i].vq) && virtq_load(&d->queue[i].vq, c->r))
                 return;
     }
@@ -342,7 +372,7 @@ static void cross_load(void *arg)
     if (c->ret == 0 && c->r->overrun)
         c->ret = -EPROTO;
     /* Whatever the saved driver had made available is found by looking. */
-    for (unsigned i = 0; c->ret == 0 && active && i < d->cls->nq; i++)
+    for (unsigned i = 0; c->ret == 0 && active && i < d->nq; i++)
         if (virtq_running(&d->queue[i].vq))
             virtio_again(d, i);
 }

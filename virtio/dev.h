@@ -18,7 +18,8 @@
 #include "core/loop.h"
 #include "virtio/queue.h"
 
-#define VIRTIO_CFG_MAX 64 /* bytes of configuration space */
+#define VIRTIO_CFG_MAX    64 /* bytes of configuration space */
+#define VIRTIO_QUEUES_MAX 64 /* of a device: one a vCPU */
 
 /* Feature bits of the transport's making (virtio 1.2, section 6). */
 #define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
@@ -33,9 +34,11 @@ struct virtio_dev;
 /* One const record per device kind. All functions run on the device's loop. */
 struct virtio_class {
     const char *name;
-    uint32_t id;       /* section 5 */
-    uint64_t features; /* beyond the transport's three */
-    uint16_t nq, qmax, cfg_len;
+    uint32_t id;                /* section 5 */
+    uint64_t features;          /* beyond the transport's three */
+    uint16_t nq, qmax, cfg_len; /* nq: at most */
+    /* On the loop's thread, before it is confined to its role. 0 or -errno. May be NULL. */
+    int (*enter)(struct virtio_dev *);
     /* The driver is ready, the queues run. 0, or -errno: the device needs a reset. May be NULL. */
     int (*activate)(struct virtio_dev *);
     /* The driver notified queue q. Does a bounded amount of work; virtio_again() asks for more. */
@@ -62,7 +65,11 @@ struct virtio_dev {
     struct loop *loop;
     char name[16];
     int irqfd;                  /* an eventfd that KVM turns into the device's interrupt */
-    struct virtio_queue *queue; /* cls->nq of them */
+    struct virtio_queue *queue; /* nq of them */
+    uint16_t nq;
+    uint64_t offers; /* features beyond the transport's three: the class's, or fewer */
+    /* Signals the irqfd, in place of a write; the loop's. NULL: a write. */
+    void (*signal)(struct virtio_dev *);
     /* The loop's. */
     uint64_t features; /* negotiated, from activate to reset */
     bool active;
@@ -75,9 +82,9 @@ struct virtio_dev {
     uint8_t cfg[VIRTIO_CFG_MAX];
 };
 
-/* Makes the base: eventfds, and watches on the loop. 0 or -errno with *e. Main thread, before the
- * loop runs. fini: after the loop's thread ended. */
-int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char *name,
+/* Makes the base with nq queues, cls->nq at most: eventfds, and watches on the loop. 0 or -errno
+ * with *e. Main thread, before the loop runs. fini: after the loop's thread ended. */
+int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char *name, unsigned nq,
                 struct gmem *mem, struct loop *loop, struct err *e);
 void virtio_fini(struct virtio_dev *d);
 
@@ -92,6 +99,12 @@ __attribute__((format(printf, 2, 3))) void virtio_fail(struct virtio_dev *d, con
 
 /* Has kick(q) called again in the next round: work was capped so that nobody starves. */
 void virtio_again(struct virtio_dev *d, unsigned q);
+
+/* For a device that reads its kicks itself, not by the loop: ends the loop's watch of queue q and
+ * returns the eventfd, which blocks from now on. Before the loop runs. Then virtio_kicked, on the
+ * loop, serves a queue whose eventfd was read. */
+int virtio_take_kick(struct virtio_dev *d, unsigned q);
+void virtio_kicked(struct virtio_dev *d, unsigned q);
 
 /* Changes n bytes of configuration space and tells the driver. Nothing when they are equal. */
 void virtio_set_config(struct virtio_dev *d, unsigned off, const void *data, unsigned n);

@@ -76,7 +76,7 @@ static const struct status_step status_steps[] = {
 int virtio_mmio_init(struct virtio_mmio *t, struct virtio_dev *dev, struct err *e)
 {
     *t = (struct virtio_mmio){ .dev = dev };
-    t->queue = calloc(dev->cls->nq, sizeof *t->queue);
+    t->queue = calloc(dev->nq, sizeof *t->queue);
     if (!t->queue)
         return err_set(e, ENOMEM, "%s: out of memory", dev->name);
     pthread_mutex_init(&t->lock, NULL);
@@ -110,8 +110,8 @@ static bool mmio_check_features(struct virtio_mmio *t)
 
 static bool mmio_driver_ok(struct virtio_mmio *t)
 {
-    struct virtq_setup setup[32];
-    uint16_t nq = t->dev->cls->nq;
+    struct virtq_setup setup[VIRTIO_QUEUES_MAX];
+    uint16_t nq = t->dev->nq;
 
     assert(nq <= ARRAY_LEN(setup));
     for (unsigned i = 0; i < nq; i++)
@@ -127,7 +127,7 @@ static void mmio_reset(struct virtio_mmio *t)
     t->device_features_sel = t->driver_features_sel = t->queue_sel = 0;
     t->driver_features = 0;
     t->foreign_features = false;
-    memset(t->queue, 0, t->dev->cls->nq * sizeof *t->queue);
+    memset(t->queue, 0, t->dev->nq * sizeof *t->queue);
 }
 
 static void mmio_write_status(struct virtio_mmio *t, uint32_t v)
@@ -168,7 +168,7 @@ static uint32_t mmio_read_status(struct virtio_mmio *t)
 /* The selected queue, or NULL. */
 static struct virtio_mmio_queue *mmio_queue(struct virtio_mmio *t)
 {
-    return t->queue_sel < t->dev->cls->nq ? &t->queue[t->queue_sel] : NULL;
+    return t->queue_sel < t->dev->nq ? &t->queue[t->queue_sel] : NULL;
 }
 
 static uint32_t mmio_read_reg(struct virtio_mmio *t, uint64_t off)
@@ -369,7 +369,7 @@ void virtio_mmio_save(struct virtio_mmio *t, struct wbuf *w)
     wbuf_u32(w, t->queue_sel);
     wbuf_u64(w, t->driver_features);
     wbuf_u32(w, t->foreign_features);
-    for (unsigned i = 0; i < t->dev->cls->nq; i++) {
+    for (unsigned i = 0; i < t->dev->nq; i++) {
         const struct virtio_mmio_queue *q = &t->queue[i];
 
         wbuf_u16(w, q->ready);
@@ -394,8 +394,8 @@ static bool mmio_status_valid(uint32_t v)
 
 int virtio_mmio_load(struct virtio_mmio *t, struct rbuf *r, struct err *e)
 {
-    struct virtq_setup setup[32] = { 0 };
-    uint16_t nq = t->dev->cls->nq;
+    struct virtq_setup setup[VIRTIO_QUEUES_MAX] = { 0 };
+    uint16_t nq = t->dev->nq;
     bool ok = rbuf_u32(r) == t->dev->cls->id;
     uint32_t status = rbuf_u32(r);
 

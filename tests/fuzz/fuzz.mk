@@ -39,7 +39,7 @@ $(F)/rooms.a $(F)/helpers.a:
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(F)/fuzz_%: $(F)/obj/tests/fuzz/fuzz_%.o $(F)/helpers.a $(F)/rooms.a
-	$(Q)$(U_CC) $(F_FLAGS) -fsanitize=fuzzer -o $@ $^ -lcmocka -lpthread
+	$(Q)$(U_CC) $(F_FLAGS) -fsanitize=fuzzer -o $@ $^ -lcmocka $(LIBURING) -lpthread
 
 -include $(F_ROOM_O:.o=.d) $(F_HELP_O:.o=.d) $(F_NAMES:%=$(F)/obj/tests/fuzz/fuzz_%.d)
 

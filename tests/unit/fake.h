@@ -93,7 +93,8 @@ static inline void fake_init(struct fake *f, struct gmem *mem)
 
     *f = (struct fake){ .mem = mem };
     assert_int_equal(loop_init(&f->loop, &e), 0);
-    assert_int_equal(virtio_init(&f->dev, &fake_class, "fake", mem, &f->loop, &e), 0);
+    assert_int_equal(virtio_init(&f->dev, &fake_class, "fake", fake_class.nq, mem, &f->loop, &e),
+                     0);
     assert_int_equal(virtio_mmio_init(&f->t, &f->dev, &e), 0);
 }
 
