@@ -138,7 +138,7 @@ static const struct line policy[] = {
     { VCPU | DEVICES, "fcntl", { IS(1, F_SETFL) }, "vmm.c on_fatal: stream_restore",
       "a thread that faults is a bug" },
     { MAIN | VCPU, "futex", { FUTEX(FUTEX_REQUEUE) }, "pthread_cond_wait of core/loop.c",
-      "two threads at one door at one moment, which the lab's one processor does not show" },
+      "two threads at one door at one moment, which the one processor of the lab rarely shows" },
     { MAIN, "restart_syscall", { { 0 } }, "the kernel, for a wait that SIGSTOP broke off",
       "waits with a time limit that a stop and SIGCONT met" },
 };

@@ -168,6 +168,24 @@ waits_in_poll() { [ "$(cut -d' ' -f1 "/proc/$1/syscall")" = 7 ]; }
   grep -aq ' 0 bad' "$tmp/bad.out"
 }
 
+# All that a disk does, and what its thread says of a driver that breaks a rule.
+@test "census: disks, by a ring and by calls: requests of every kind, limits, a bad driver" {
+  local io
+  for io in uring sync; do
+    awk 'BEGIN { for (s = 0; s < 4096; s++) for (i = 0; i < 32; i++) printf "%08x %06x\n", s, 0 }' \
+      >"$tmp/$io" # the text that disk.c looks for
+    cp "$tmp/$io" "$tmp/$io.more"
+    free_start rw.$io disk -a "what=rw flush event sleep" -d "$tmp/$io,io=$io" \
+      -d "$tmp/$io.more,io=$io,overlay,iops=1000:10"
+    came rw.$io 0 "$OFF"
+    free_start plain.$io disk -a "what=rw" -d "$tmp/$io.more,io=$io,iops=100:1"
+    came plain.$io 0 "$OFF"
+    free_start bad.$io disk -a "what=malformed flush" -d "$tmp/$io.more,io=$io"
+    came bad.$io 0 "$OFF"
+    grep -q 'waits for a reset' "$tmp/bad.$io.err"
+  done
+}
+
 @test "census: Linux on a terminal, a shell and somebody who types" {
   type script >/dev/null || skip "no script(1) here"
   local out=$tmp/term.out cmd
