@@ -5,18 +5,21 @@
  *
  *   READ, WRITE     as far as base or private file reach (the overlay's map says), and as far as
  *                   the last call got
- *   FLUSH           one fdatasync; none for what nobody will read again (an overlay, a read-only
- *                   disk)
  *   DISCARD         one hole; a host that can't make one does nothing, which a discard allows
- *   ZERO            a hole or a range of zeros, or, where the host has neither, written zeros; then
- *                   an fdatasync for a guest that knows no flush
+ *   ZERO            a hole or a range of zeros, or, where the host has neither, written zeros
+ *
+ * What must be on stable storage (a FLUSH; any change, for a guest that knows no flush) then joins
+ * the next fdatasync. There is one at a time, for all that came before it began: Linux tells a
+ * failure to one caller, and of several it would be any. What nobody will read again, an overlay,
+ * needs none.
  *
  * A sector belongs to the private file once its data is there, not before: until then a read finds
  * what the sector held, and a write that failed changed nothing.
  *
  * After an fdatasync that failed Linux forgets which pages were not written, and the next one would
- * succeed. So after the first failure none does: the guest was told that its data may be lost, and
- * is never told otherwise.
+ * succeed. So once a flush has failed none succeeds: the guest was told that its data may be lost,
+ * and is never told otherwise. A guest that knows no flush is told by each write itself: then those
+ * fail that had begun when an fdatasync failed, and no others.
  */
 #include "host/disk.h"
 
@@ -51,8 +54,6 @@ static bool sync_start(struct disk *d, struct disk_io *io, int *res)
         break;
     case IO_WRITE:
         n = pwritev(fd, io->iov, (int)io->iov_n, (off_t)io->off);
-        if (n > 0 && io->stable && fdatasync(fd) < 0)
-            n = -1;
         break;
     case IO_SYNC:
         n = fdatasync(fd);
@@ -123,7 +124,6 @@ static void piece_data(struct disk *d, struct disk_req *r)
         len = overlay_run(&d->overlay, r->off, len, &mine);
     r->io = (struct disk_io){ .op = write ? IO_WRITE : IO_READ,
                               .file = mine ? DISK_PRIVATE : DISK_BASE,
-                              .stable = write && r->stable && !mine,
                               .off = r->off,
                               .len = len };
     piece_buffers(r, len);
@@ -132,7 +132,7 @@ static void piece_data(struct disk *d, struct disk_req *r)
 static void piece_zeros(struct disk *d, struct disk_req *r)
 {
     static const enum io_op ops[] = {
-        [WAY_PUNCH] = IO_PUNCH, [WAY_ZERO] = IO_ZERO, [WAY_WRITE] = IO_WRITE, [WAY_SYNC] = IO_SYNC
+        [WAY_PUNCH] = IO_PUNCH, [WAY_ZERO] = IO_ZERO, [WAY_WRITE] = IO_WRITE
     };
 
     r->io = (struct disk_io){ .op = ops[r->way],
@@ -142,7 +142,6 @@ static void piece_zeros(struct disk *d, struct disk_req *r)
     if (r->way != WAY_WRITE)
         return;
     r->io.len = min_u64(r->len, ZEROS);
-    r->io.stable = r->stable && !d->overlaid;
     r->zero = (struct iovec){ zeros, (size_t)r->io.len };
     r->io.iov = &r->zero;
     r->io.iov_n = 1;
@@ -150,8 +149,8 @@ static void piece_zeros(struct disk *d, struct disk_req *r)
 
 /* --- results -------------------------------------------------------------------------------- */
 
-/* More to do, or done with r->result. */
-enum step { STEP_MORE, STEP_DONE };
+/* More calls, the next fdatasync, or done with r->result. */
+enum step { STEP_MORE, STEP_SYNC, STEP_DONE };
 
 static enum step step_end(struct disk_req *r, int result)
 {
@@ -159,23 +158,41 @@ static enum step step_end(struct disk_req *r, int result)
     return STEP_DONE;
 }
 
+/* All of a change is made. */
+static enum step step_changed(const struct disk *d, struct disk_req *r)
+{
+    return r->stable && !d->overlaid ? STEP_SYNC : step_end(r, 0);
+}
+
+/* How much of what a call moved counts. One that stopped inside a block begins it again: direct I/O
+ * takes whole ones, and the overlay's map knows whole sectors. */
+static uint64_t moved(const struct disk *d, const struct disk_io *io, int res)
+{
+    uint64_t n = res > 0 ? (uint64_t)res : 0;
+
+    assert(n <= io->len);
+    if (n == io->len)
+        return n;
+    return align_down_u64(n,
+                          io->file == DISK_BASE && d->image.direct ? d->image.block : IMAGE_SECTOR);
+}
+
 static enum step step_data(struct disk *d, struct disk_req *r, int res)
 {
-    uint64_t off = r->off, n = res > 0 ? (uint64_t)res : 0;
+    uint64_t off = r->off, n = moved(d, &r->io, res);
 
-    assert(n <= r->io.len);
-    /* A call that stopped inside a sector begins it again: the map knows whole ones. */
-    n = align_down_u64(n, IMAGE_SECTOR);
     piece_moved(r, n);
-    /* A stable write may have been told what an earlier one is to blame for. */
-    d->flush_failed |= res == -EIO && r->io.stable;
+    if (res > 0 && n == 0 && r->tries++ < TRIES_MAX)
+        return STEP_MORE;
     if (res < 0)
         return step_end(r, res);
     if (n == 0) /* the file ends here, though the disk does not */
         return step_end(r, -EIO);
     if (r->op == DISK_WRITE && d->overlaid)
         overlay_set(&d->overlay, off, n);
-    return r->len ? STEP_MORE : step_end(r, 0);
+    if (r->len)
+        return STEP_MORE;
+    return r->op == DISK_READ ? step_end(r, 0) : step_changed(d, r);
 }
 
 /* The host can't do that to a file, however often it is asked. */
@@ -190,14 +207,7 @@ static enum step zeros_done(struct disk *d, struct disk_req *r, uint64_t n)
         overlay_set(&d->overlay, r->off, n);
     r->off += n;
     r->len -= n;
-    if (r->len)
-        return STEP_MORE;
-    /* A write of zeros was stable by itself. */
-    if (r->stable && !d->overlaid && r->way != WAY_WRITE) {
-        r->way = WAY_SYNC;
-        return STEP_MORE;
-    }
-    return step_end(r, 0);
+    return r->len ? STEP_MORE : step_changed(d, r);
 }
 
 static enum step step_zeros(struct disk *d, struct disk_req *r, int res)
@@ -218,57 +228,33 @@ static enum step step_zeros(struct disk *d, struct disk_req *r, int res)
         r->way = WAY_WRITE;
         return STEP_MORE;
     case WAY_WRITE:
-        if (res > 0 && (uint64_t)res < r->io.len)
-            res = (int)align_down_u64((uint64_t)res, IMAGE_SECTOR);
-        if (res == 0)
-            res = -EIO;
-        return res < 0 ? step_end(r, res) : zeros_done(d, r, (uint64_t)res);
-    case WAY_SYNC:
-        d->flush_failed |= res < 0;
-        return step_end(r, res);
+        if (res > 0 && moved(d, &r->io, res))
+            return zeros_done(d, r, moved(d, &r->io, res));
+        if (res > 0 && r->tries++ < TRIES_MAX)
+            return STEP_MORE;
+        return step_end(r, res < 0 ? res : -EIO);
     }
     return res < 0 ? step_end(r, res) : zeros_done(d, r, r->len);
+}
+
+/* Whether the kernel broke the call off, and it is to be made again. */
+static bool broken_off(struct disk_req *r, int res)
+{
+    return (res == -EINTR || res == -EAGAIN) && r->tries++ < TRIES_MAX;
 }
 
 /* What a piece's call returned. */
 static enum step step_result(struct disk *d, struct disk_req *r, int res)
 {
-    if ((res == -EINTR || res == -EAGAIN) && r->tries++ < TRIES_MAX) {
-        if (r->io.iov_n && r->op <= DISK_WRITE)
+    if (broken_off(r, res)) {
+        if (r->op <= DISK_WRITE)
             piece_moved(r, 0);
         return STEP_MORE;
     }
-    switch (r->op) {
-    case DISK_READ:
-    case DISK_WRITE:
-        return step_data(d, r, res);
-    case DISK_FLUSH:
-        d->flush_failed |= res < 0;
-        return step_end(r, res);
-    case DISK_DISCARD:
-    case DISK_ZERO:
-        break;
-    }
-    return step_zeros(d, r, res);
+    return r->op <= DISK_WRITE ? step_data(d, r, res) : step_zeros(d, r, res);
 }
 
-/* Makes calls until one is in flight (false) or the request is done (true). */
-static bool disk_step(struct disk *d, struct disk_req *r)
-{
-    int res;
-
-    do {
-        if (r->op <= DISK_WRITE)
-            piece_data(d, r);
-        else if (r->op == DISK_FLUSH)
-            r->io = (struct disk_io){ .op = IO_SYNC, .file = DISK_BASE };
-        else
-            piece_zeros(d, r);
-        if (!d->engine->start(d, &r->io, &res))
-            return false;
-    } while (step_result(d, r, res) == STEP_MORE);
-    return true;
-}
+/* --- requests ------------------------------------------------------------------------------- */
 
 static void disk_end(struct disk *d, struct disk_req *r)
 {
@@ -276,32 +262,92 @@ static void disk_end(struct disk *d, struct disk_req *r)
     d->done(d->arg, r);
 }
 
-/* Whether r is done without a call; r->result is set then. */
-static bool disk_trivial(const struct disk *d, struct disk_req *r)
+/* The fdatasync ended that stood for all in d->syncing. */
+static void sync_end(struct disk *d, int res)
 {
-    r->result = 0;
-    switch (r->op) {
-    case DISK_READ:
-        return r->len == 0;
-    case DISK_FLUSH:
+    struct disk_req *r = d->syncing, *next;
+
+    d->syncing = NULL;
+    d->sync_failures += res < 0;
+    for (struct disk_req *p = r; p; p = p->next)
+        d->flush_failed |= res < 0 && p->op == DISK_FLUSH;
+    for (; r; r = next) {
+        bool lost = r->op == DISK_FLUSH ? d->flush_failed : r->failures != d->sync_failures;
+
+        next = r->next;
+        r->result = res < 0 ? res : lost ? -EIO : 0;
+        disk_end(d, r);
+    }
+}
+
+/* Begins the next fdatasync, for all that wait for one, unless one is under way. */
+static void sync_begin(struct disk *d)
+{
+    int res;
+
+    while (d->to_sync && !d->syncing) {
+        d->syncing = d->to_sync;
+        d->to_sync = NULL;
+        do {
+            d->syncing->io = (struct disk_io){ .op = IO_SYNC, .file = DISK_BASE };
+            if (!d->engine->start(d, &d->syncing->io, &res))
+                return;
+        } while (broken_off(d->syncing, res));
+        sync_end(d, res);
+    }
+}
+
+static void sync_join(struct disk *d, struct disk_req *r)
+{
+    r->tries = 0;
+    r->next = d->to_sync;
+    d->to_sync = r;
+    sync_begin(d);
+}
+
+/* Goes on with r, whose last step was this, until a call is in flight or it is done. */
+static void disk_go(struct disk *d, struct disk_req *r, enum step step)
+{
+    int res;
+
+    while (step == STEP_MORE) {
+        if (r->op <= DISK_WRITE)
+            piece_data(d, r);
+        else
+            piece_zeros(d, r);
+        if (!d->engine->start(d, &r->io, &res))
+            return;
+        step = step_result(d, r, res);
+    }
+    if (step == STEP_SYNC)
+        sync_join(d, r);
+    else
+        disk_end(d, r);
+}
+
+/* The first step, which may be the last. */
+static enum step disk_first(const struct disk *d, struct disk_req *r)
+{
+    bool changes = r->op != DISK_READ && r->op != DISK_FLUSH;
+
+    if (changes && d->image.read_only)
+        return step_end(r, -EROFS);
+    if (r->op == DISK_FLUSH) {
         if (d->flush_failed)
-            r->result = -EIO;
-        return d->flush_failed || d->overlaid || d->image.read_only;
-    case DISK_WRITE:
-    case DISK_DISCARD:
-    case DISK_ZERO:
-        break;
+            return step_end(r, -EIO);
+        return d->overlaid || d->image.read_only ? step_end(r, 0) : STEP_SYNC;
     }
-    if (d->image.read_only && !d->overlaid) {
-        r->result = -EROFS;
-        return true;
-    }
-    /* Nothing stable any more: what can't be made so is not acknowledged. */
-    if (d->flush_failed && r->stable && !d->overlaid) {
-        r->result = -EIO;
-        return true;
-    }
-    return r->len == 0 || (r->op == DISK_DISCARD && d->no_punch);
+    if (r->len == 0 || (r->op == DISK_DISCARD && d->no_punch))
+        return step_end(r, 0);
+    return STEP_MORE;
+}
+
+static enum disk_way first_way(const struct disk *d, const struct disk_req *r)
+{
+    /* In the private file a hole is as good as zeros, and takes no room. */
+    bool punch = r->op == DISK_DISCARD || ((r->unmap || d->overlaid) && !d->no_punch);
+
+    return punch ? WAY_PUNCH : d->no_zero ? WAY_WRITE : WAY_ZERO;
 }
 
 void disk_submit(struct disk *d, struct disk_req *r)
@@ -309,23 +355,30 @@ void disk_submit(struct disk *d, struct disk_req *r)
     assert(r->op == DISK_FLUSH || range_within(r->off, r->len, d->image.size));
     r->tries = 0;
     r->cut = 0;
-    r->way = r->op == DISK_DISCARD || (r->unmap && !d->no_punch) ? WAY_PUNCH
-             : d->no_zero                                        ? WAY_WRITE
-                                                                 : WAY_ZERO;
-    /* In the private file a hole is as good as zeros, and takes no room. */
-    if (r->op == DISK_ZERO && d->overlaid && !d->no_punch)
-        r->way = WAY_PUNCH;
+    r->failures = d->sync_failures;
+    r->way = first_way(d, r);
     d->in_flight++;
-    if (disk_trivial(d, r) || disk_step(d, r))
-        disk_end(d, r);
+    disk_go(d, r, disk_first(d, r));
 }
 
 void disk_io_done(struct disk *d, struct disk_io *io, int res)
 {
     struct disk_req *r = CONTAINER_OF(io, struct disk_req, io);
 
-    if (step_result(d, r, res) == STEP_DONE || disk_step(d, r))
-        disk_end(d, r);
+    if (io->op != IO_SYNC) {
+        disk_go(d, r, step_result(d, r, res));
+    } else if (broken_off(r, res)) {
+        /* The group waits for another try, with who came meanwhile. */
+        while (r->next)
+            r = r->next;
+        r->next = d->to_sync;
+        d->to_sync = d->syncing;
+        d->syncing = NULL;
+        sync_begin(d);
+    } else {
+        sync_end(d, res);
+        sync_begin(d);
+    }
 }
 
 void disk_drain(struct disk *d)
@@ -367,8 +420,7 @@ static int open_engine(struct disk *d, const struct disk_opts *o, struct loop *l
 
     if (ret == 0 || o->engine == DISK_ENGINE_URING)
         return ret;
-    log_info("disk %s: %s", o->path, e->msg);
-    log_info("disk %s: one request at a time, by system calls", o->path);
+    log_warn("disk %s: one request at a time, by system calls: %s", o->path, e->msg);
     return 0;
 }
 

@@ -30,7 +30,7 @@ enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_ZERO };
 
 enum io_op {
     IO_READ,  /* preadv */
-    IO_WRITE, /* pwritev; stable: and on stable storage */
+    IO_WRITE, /* pwritev */
     IO_SYNC,  /* fdatasync */
     IO_PUNCH, /* fallocate: the range reads as zeros and takes no room */
     IO_ZERO,  /* fallocate: the range reads as zeros and keeps its room */
@@ -42,7 +42,6 @@ enum disk_file { DISK_BASE, DISK_PRIVATE, DISK_FILES };
 struct disk_io {
     enum io_op op;
     enum disk_file file;
-    bool stable;
     uint64_t off, len;
     const struct iovec *iov; /* IO_READ, IO_WRITE: len bytes in all */
     unsigned iov_n;
@@ -84,7 +83,9 @@ struct disk_req {
     struct iovec zero; /* of a piece of zeros */
     size_t cut;        /* what the last iovec of the piece has lost, to be given back */
     unsigned tries;
-    enum disk_way { WAY_PUNCH, WAY_ZERO, WAY_WRITE, WAY_SYNC } way; /* DISCARD, ZERO */
+    enum disk_way { WAY_PUNCH, WAY_ZERO, WAY_WRITE } way; /* DISCARD, ZERO */
+    struct disk_req *next;                                /* with whom it shares an fdatasync */
+    unsigned failures;                                    /* of fdatasync, when it began */
 };
 
 /* In which way requests are carried out. */
@@ -107,6 +108,8 @@ struct disk {
     bool flush_failed;      /* data that was acknowledged may be lost: no flush succeeds any more */
     bool no_punch, no_zero; /* the host can't: not tried again */
     unsigned in_flight;
+    struct disk_req *syncing, *to_sync; /* whom the fdatasync under way is for, and the next */
+    unsigned sync_failures;
     const struct disk_engine *engine;
     void *engine_data;
     /* The device's. done: r->result is set; the request is the device's again. batch: some were

@@ -206,7 +206,7 @@ static int image_fit(struct image *im, struct err *e)
         if (align > im->block)
             im->block = align;
     }
-    if (!is_pow2(im->block) || im->block < IMAGE_SECTOR || im->block > BLOCK_MAX)
+    if (!is_pow2(im->block) || im->block < IMAGE_SECTOR || im->block > 4096)
         return err_set(e, EINVAL, "disk %s: blocks of %" PRIu32 " bytes, which no guest takes: %s",
                        im->path, im->block, im->direct ? "leave out direct" : "copy it to a file");
     if (im->physical > BLOCK_MAX)

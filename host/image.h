@@ -10,20 +10,20 @@
 #define IMAGE_SECTOR 512
 
 struct image {
-    int fd;              /* -1: none */
-    const char *path;    /* the caller's */
-    uint64_t size;       /* bytes, a multiple of IMAGE_SECTOR and of block */
-    uint32_t block;      /* the smallest unit of I/O: 512, or what O_DIRECT or the device demands */
-    uint32_t physical;   /* what the host writes at once: a multiple of block, a power of two */
+    int fd;            /* -1: none */
+    const char *path;  /* the caller's */
+    uint64_t size;     /* bytes, a multiple of IMAGE_SECTOR and of block */
+    uint32_t block;    /* the smallest unit of I/O: 512, or what O_DIRECT or the device demands */
+    uint32_t physical; /* what the host writes at once: a multiple of block, a power of two */
     bool read_only;
-    bool direct;         /* opened with O_DIRECT */
-    bool device;         /* a block device */
+    bool direct; /* opened with O_DIRECT */
+    bool device; /* a block device */
 };
 
 /* Opens path and locks it: a writable image exclusively, a read-only one shared with other readers
  * (open file description locks, which end with the descriptor). 0, or -errno with *e: no such file,
- * no right, a directory or other thing that is no image, an empty one, a size that is no multiple of
- * the block, in use (for half a second: one that ended just now lets go late), mounted (a block
+ * no right, a directory or other thing that is no image, an empty one, a size that is no multiple
+ * of the block, in use (for half a second: one that ended just now lets go late), mounted (a block
  * device), no O_DIRECT there. Main thread. */
 int image_open(struct image *im, const char *path, bool read_only, bool direct, struct err *e);
 

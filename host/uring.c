@@ -21,7 +21,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <liburing.h>
-#include <linux/fs.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,7 +131,6 @@ static bool uring_start(struct disk *d, struct disk_io *io, int *res)
             io_uring_prep_write(sqe, file, io->iov->iov_base, (unsigned)io->iov->iov_len, io->off);
         else
             io_uring_prep_writev(sqe, file, io->iov, io->iov_n, io->off);
-        sqe->rw_flags = io->stable ? RWF_DSYNC : 0;
         break;
     case IO_SYNC:
         io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
@@ -237,7 +235,7 @@ static void uring_drain(struct disk *d)
     struct uring *u = d->engine_data;
 
     u->draining = true;
-    while (u->calls)
+    while (u->calls || u->signal != SIGNAL_NONE)
         uring_round(u, true);
     u->draining = false;
 }

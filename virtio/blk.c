@@ -32,8 +32,13 @@
 #include "core/num.h"
 #include "virtio/blkreq.h"
 
-#define BLK_BURST 128 /* chains a kick */
+/* Work in a round: chains, and bytes. An engine that blocks takes fewer, and answers each at once.
+ */
+#define BLK_BURST       128
+#define BLK_BURST_SYNC  8
+#define BLK_BURST_BYTES (16 * MIB)
 
+#define F_SIZE_MAX     (UINT64_C(1) << 1)
 #define F_SEG_MAX      (UINT64_C(1) << 2)
 #define F_RO           (UINT64_C(1) << 5)
 #define F_BLK_SIZE     (UINT64_C(1) << 6)
@@ -118,7 +123,7 @@ static void blk_publish(struct blk *b)
         virtio_interrupt(&b->dev, VIRTIO_IRQ_QUEUE);
 }
 
-/* Gives the request back with its status, written bytes of data before it. */
+/* Gives the request back with its status, the first `data` bytes of the rest written. */
 static void blk_answer(struct blk *b, struct blk_request *r, enum blk_status status, uint64_t data)
 {
     const struct chain c = { .head = r->head, .writable = r->writable };
@@ -127,7 +132,10 @@ static void blk_answer(struct blk *b, struct blk_request *r, enum blk_status sta
     if (b->dev.broken) /* its driver was told to begin anew */
         return;
     *(volatile uint8_t *)r->status.iov_base = (uint8_t)status;
-    virtq_push(&b->dev.queue[r->queue].vq, &c, (uint32_t)data + 1);
+    /* The length counts from the first byte: with a gap before the status it ends there. */
+    uint64_t written = data + 1 == r->writable ? data + 1 : data;
+
+    virtq_push(&b->dev.queue[r->queue].vq, &c, (uint32_t)written);
 }
 
 static const char *blk_verb(enum disk_op op)
@@ -291,6 +299,21 @@ static void blk_limit(struct blk *b, struct blk_request *r)
         blk_line(b, false);
 }
 
+/* Zeroes what a refused request offered for data, as of a read that failed, and stands before the
+ * status; of a monstrous one the beginning. Returns how many bytes that were. */
+static size_t blk_refuse(struct chain *c, size_t in)
+{
+    size_t left = min_size(in, BLK_DATA_MAX);
+    struct iovec piece[BLK_QMAX];
+    struct cursor data = c->w;
+    int n = cursor_take(&data, left, piece, BLK_QMAX);
+
+    for (int i = 0; i < n; i++)
+        memset(piece[i].iov_base, 0, piece[i].iov_len);
+    cursor_skip(&c->w, in);
+    return left;
+}
+
 /* Takes the chain that was popped from queue q. */
 static void blk_take(struct blk *b, unsigned q, struct chain *c)
 {
@@ -309,7 +332,7 @@ static void blk_take(struct blk *b, unsigned q, struct chain *c)
         return;
     }
     b->held++;
-    size_t in = cursor_left(&c->w) - 1;
+    size_t in = cursor_left(&c->w) - 1, answered = in;
     bool out = r->ask.type == BLK_T_OUT;
 
     if (status == BLK_S_OK && r->ask.type == BLK_T_GET_ID)
@@ -318,41 +341,40 @@ static void blk_take(struct blk *b, unsigned q, struct chain *c)
         r->disk.iov = b->buffers[place];
         r->disk.iov_n = (unsigned)cursor_take(out ? &c->r : &c->w, (size_t)r->ask.len, r->disk.iov,
                                               BLK_QMAX);
-    } else if (in) { /* refused: what was offered for data is zeroed, as of a read that failed */
-        for (struct iovec v; in; in -= v.iov_len) {
-            size_t n = min_size(in, c->w.iov->iov_len - c->w.off);
-
-            n += n == 0;
-            cursor_take(&c->w, n, &v, 1);
-            memset(v.iov_base, 0, v.iov_len);
-        }
+    } else {
+        answered = blk_refuse(c, in);
     }
     cursor_take(&c->w, 1, &r->status, 1);
     if (status == BLK_S_OK && r->ask.type != BLK_T_GET_ID)
         blk_limit(b, r);
     else
-        blk_answer(b, r, (enum blk_status)status, r->writable - 1);
+        blk_answer(b, r, (enum blk_status)status, answered);
 }
 
 static void blk_serve(struct blk *b, unsigned q)
 {
     struct virtq *vq = &b->dev.queue[q].vq;
     struct chain c = { .iov = b->popped, .iov_max = BLK_QMAX };
-    unsigned taken = 0;
+    bool blocks = !b->disk->engine->drain;
+    unsigned left = blocks ? BLK_BURST_SYNC : BLK_BURST;
+    uint64_t bytes = 0;
 
     virtq_disarm(vq);
     do {
         int ret = 1;
 
-        while (taken < BLK_BURST && !b->dev.broken && (ret = virtq_pop(vq, &c)) > 0) {
-            taken++;
+        while (left && bytes < BLK_BURST_BYTES && !b->dev.broken && (ret = virtq_pop(vq, &c)) > 0) {
+            left--;
+            bytes += cursor_left(&c.r) + cursor_left(&c.w);
             blk_take(b, q, &c);
+            if (blocks)
+                blk_publish(b);
         }
         if (ret < 0)
             virtio_fail(&b->dev, "queue %u: %s", q, vq->fault);
         if (b->dev.broken)
             return;
-        if (taken == BLK_BURST) {
+        if (!left || bytes >= BLK_BURST_BYTES) {
             virtio_again(&b->dev, q);
             break;
         }
@@ -398,6 +420,7 @@ static void blk_quiesce(struct virtio_dev *d)
     disk_drain(b->disk);
     assert(b->held == 0);
     blk_publish(b);
+    disk_drain(b->disk); /* the interrupt, too, is out */
 }
 
 static void blk_save(const struct virtio_dev *d, struct wbuf *w)
@@ -406,6 +429,9 @@ static void blk_save(const struct virtio_dev *d, struct wbuf *w)
     uint64_t now = now_ns();
 
     wbuf_u64(w, b->disk->image.size);
+    wbuf_u32(w, b->disk->image.read_only);
+    wbuf_u32(w, b->disk->overlaid);
+    wbuf_u32(w, b->dev.nq);
     wbuf_u32(w, b->disk->flush_failed);
     bucket_save(&b->bytes, now, w);
     bucket_save(&b->requests, now, w);
@@ -416,7 +442,10 @@ static int blk_load(struct virtio_dev *d, struct rbuf *r)
     struct blk *b = blk_of(d);
     uint64_t now = now_ns();
 
-    if (rbuf_u64(r) != b->disk->image.size)
+    if (rbuf_u64(r) != b->disk->image.size || rbuf_u32(r) != b->disk->image.read_only)
+        return -EPROTO;
+    /* What an overlay holds is not in the state. */
+    if (rbuf_u32(r) || b->disk->overlaid || rbuf_u32(r) != b->dev.nq)
         return -EPROTO;
     b->disk->flush_failed = rbuf_u32(r) != 0;
     int ret = bucket_load(&b->bytes, now, r);
@@ -441,7 +470,7 @@ static void blk_free(struct virtio_dev *d)
 static const struct virtio_class blk_class = {
     .name = "blk",
     .id = 2,
-    .features = F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY,
+    .features = F_SIZE_MAX | F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY,
     .nq = VIRTIO_QUEUES_MAX,
     .qmax = BLK_QMAX,
     .cfg_len = sizeof(struct blk_config),
@@ -458,6 +487,7 @@ static void blk_describe(struct blk *b)
     const struct image *im = &b->disk->image;
     struct blk_config c = {
         .capacity = im->size / BLK_SECTOR,
+        .size_max = BLK_DATA_MAX / BLK_QMAX,
         .seg_max = BLK_QMAX - 2, /* header and status take one each */
         .blk_size = im->block,
         .physical_block_exp = (uint8_t)__builtin_ctz(im->physical / im->block),

@@ -32,7 +32,7 @@ static bool blk_range_ok(uint64_t size, uint64_t sector, uint64_t count)
 
 static int parse_data(uint64_t size, uint64_t sector, uint64_t len, struct blk_ask *a)
 {
-    if (len == 0 || !blk_range_ok(size, sector, len))
+    if (len == 0 || len > BLK_DATA_MAX || !blk_range_ok(size, sector, len))
         return BLK_S_IOERR;
     a->off = sector * BLK_SECTOR;
     a->len = len;

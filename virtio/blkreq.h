@@ -9,6 +9,7 @@
 #include "virtio/queue.h"
 
 #define BLK_SECTOR       512
+#define BLK_DATA_MAX     (8 * MIB) /* bytes of one request */
 #define BLK_ID_LEN       20
 #define BLK_SEGMENTS_MAX 16                     /* of a discard or write-zeroes request */
 #define BLK_DISCARD_MAX  (1 * GIB / BLK_SECTOR) /* sectors of one segment */

@@ -480,6 +480,7 @@ static const struct virtio_class console_class = {
     .nq = QUEUE_COUNT,
     .qmax = CONSOLE_QMAX,
     .cfg_len = sizeof(struct console_config),
+    .last_words = true,
     .activate = console_activate,
     .kick = console_kick,
     .cfg_write = console_cfg_write,

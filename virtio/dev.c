@@ -306,7 +306,7 @@ static void cross_settle(void *arg)
 
     struct virtio_dev *d = c->dev;
 
-    for (unsigned i = 0; i < d->nq; i++)
+    for (unsigned i = 0; d->cls->last_words && i < d->nq; i++)
         dev_serve(&d->queue[i]);
     if (d->active && d->cls->quiesce)
         d->cls->quiesce(d);
@@ -371,6 +371,9 @@ static void cross_load(void *arg)
     c->ret = d->cls->load ? d->cls->load(d, c->r) : 0;
     if (c->ret == 0 && c->r->overrun)
         c->ret = -EPROTO;
+    /* The interrupt of what was told last may have been on its way: one too many does no harm. */
+    if (c->ret == 0 && d->isr)
+        dev_signal(d->irqfd);
     /* Whatever the saved driver had made available is found by looking. */
     for (unsigned i = 0; c->ret == 0 && active && i < d->nq; i++)
         if (virtq_running(&d->queue[i].vq))

@@ -37,6 +37,7 @@ struct virtio_class {
     uint32_t id;                /* section 5 */
     uint64_t features;          /* beyond the transport's three */
     uint16_t nq, qmax, cfg_len; /* nq: at most */
+    bool last_words; /* what the driver offered last is served when its guest has ended */
     /* On the loop's thread, before it is confined to its role. 0 or -errno. May be NULL. */
     int (*enter)(struct virtio_dev *);
     /* The driver is ready, the queues run. 0, or -errno: the device needs a reset. May be NULL. */
@@ -117,8 +118,9 @@ void virtio_read_config(struct virtio_dev *d, unsigned off, void *data, unsigned
 void virtio_write_config(struct virtio_dev *d, unsigned off, const void *data, unsigned n);
 void virtio_notify(struct virtio_dev *d, unsigned q);
 
-/* Serves what the driver made available and a kick may not have told yet. With the vCPUs stopped,
- * so that a guest's last words are not lost when it powers off right behind them. */
+/* At the end, with the vCPUs stopped: waits for what is in flight, and, of a class with last words,
+ * serves first what the driver made available and a kick may not have told yet, so that they are
+ * not lost when the guest powers off right behind them. */
 void virtio_settle(struct virtio_dev *d);
 
 /* The device's part of a snapshot: everything beyond the transport's registers. With the vCPUs
