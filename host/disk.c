@@ -165,7 +165,8 @@ static enum step step_changed(const struct disk *d, struct disk_req *r)
 }
 
 /* How much of what a call moved counts. One that stopped inside a block begins it again: direct I/O
- * takes whole ones, and the overlay's map knows whole sectors. */
+ * takes whole ones, and so must the overlay's map, or the rest of one could not be read from the base;
+ * without it both know sectors. */
 static uint64_t moved(const struct disk *d, const struct disk_io *io, int res)
 {
     uint64_t n = res > 0 ? (uint64_t)res : 0;
@@ -173,8 +174,7 @@ static uint64_t moved(const struct disk *d, const struct disk_io *io, int res)
     assert(n <= io->len);
     if (n == io->len)
         return n;
-    return align_down_u64(n,
-                          io->file == DISK_BASE && d->image.direct ? d->image.block : IMAGE_SECTOR);
+    return align_down_u64(n, d->image.direct ? d->image.block : IMAGE_SECTOR);
 }
 
 static enum step step_data(struct disk *d, struct disk_req *r, int res)
@@ -269,8 +269,7 @@ static void sync_end(struct disk *d, int res)
 
     d->syncing = NULL;
     d->sync_failures += res < 0;
-    for (struct disk_req *p = r; p; p = p->next)
-        d->flush_failed |= res < 0 && p->op == DISK_FLUSH;
+    d->flush_failed |= res < 0; /* a flush's or not: it may have lost what one answers for */
     for (; r; r = next) {
         bool lost = r->op == DISK_FLUSH ? d->flush_failed : r->failures != d->sync_failures;
 
