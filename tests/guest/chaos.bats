@@ -5,17 +5,27 @@ load helper
 # attack SEED WORD...: a run of the guest; with the word input there is some.
 attack() {
     local seed=$1 begin=$SECONDS
-    echo "again: $mayfly run -k $guests/chaos -c 2 -a 'seed=$*'"
+    some_disk "$seed"
+    echo "again: $mayfly run -k $guests/chaos -c 2 -d $disk -a 'seed=$*'"
     if [[ " $* " == *" input "* ]]; then
-        tr '\0' '\377' </dev/zero 2>/dev/null | guest chaos -c 2 --timeout 25s -a "seed=$*"
+        tr '\0' '\377' </dev/zero 2>/dev/null | guest chaos -c 2 -d "$disk" --timeout 25s -a "seed=$*"
     else
-        guest chaos -c 2 --timeout 25s -a "seed=$*" --console file:out
+        guest chaos -c 2 -d "$disk" --timeout 25s -a "seed=$*" --console file:out
     fi
     survived "$seed" $((SECONDS - begin))
 }
 
+# some_disk SEED: sets disk, of the one engine or the other.
+some_disk() {
+    local ways=(io=uring io=sync)
+    rm -f chaos.img # its lock may be another's yet
+    truncate -s 1M chaos.img
+    disk="chaos.img,id=chaos,queues=2,${ways[$1 % 2]}"
+}
+
 # survived SEED SECONDS: it ended by itself, found all well, and nobody said what is not to be
-# expected, or more often than the log's limit has it: 5 lines in 5 s, and how many were left out.
+# expected, or more often than the log's limit has it: for each device 5 lines in 5 s, and
+# how many were left out.
 survived() {
     [ "$status" -eq 0 ]
     last "the guest powered off"
@@ -26,33 +36,33 @@ survived() {
     [ "$(wc -l <proofs)" -ge 2 ]
     seq -f 'console: proof %.0f' "$(wc -l <proofs)" | cmp - proofs
     local said='the guest broke it: .*; it waits for a reset|[0-9]+ more such lines were left out'
-    head -n -1 err | grep -vE "^mayfly: warning: console: ($said)$" >strange || true
+    head -n -1 err | grep -vE "^mayfly: warning: (console|blk(sync)?[0-9]+): ($said)$" >strange || true
     [ ! -s strange ]
-    between 2 $((6 * ($2 / 5 + 2) + 1)) "$(wc -l <err)"
+    between 2 $((2 * 6 * ($2 / 5 + 2) + 1)) "$(wc -l <err)"
 }
 
 rounds=40
 more=
 [ -z "${MAYFLY_LONG:-}" ] || more=$(seq 11 40)
 
-@test "both vCPUs at the console, with input: it survives, others go on, a reset mends it" {
+@test "both vCPUs at one device, console, power and disk in turn: it survives, others go on, a reset mends it" {
     local seed
-    for seed in 1 2 3 $more; do
-        attack "$seed" input phases=2 rounds=$rounds
+    for seed in 1 2 $more; do
+        attack "$seed" input phases=3 rounds=$rounds
     done
 }
 
 @test "the same with descriptors that lie on rings and all over RAM" {
     local seed
-    for seed in 4 5 $more; do
-        attack "$seed" alias phases=2 rounds=$rounds
+    for seed in 4 $more; do
+        attack "$seed" alias phases=3 rounds=$rounds
     done
 }
 
 @test "the same from a fresh seed" {
     local seed=$((RANDOM << 15 | RANDOM))
     echo "# seed $seed" >&3
-    attack "$seed" input phases=2 rounds=$rounds
+    attack "$seed" input phases=3 rounds=$rounds
 }
 
 # beside: KiB of anonymous memory of the monitor's, the guest's 64 MiB apart.
@@ -64,7 +74,9 @@ beside() {
 @test "the monitor's own memory does not grow under attack" {
     [ -z "${MAYFLY_FLAVOUR:-}" ] || skip "memory under a sanitizer is the sanitizer's"
     local now first=0 most=0 samples=0 begin=$SECONDS
-    start chaos -m 64M -c 2 --timeout 25s -a "seed=6 alias phases=4 rounds=$rounds" --console file:out
+    some_disk 6
+    start chaos -m 64M -c 2 -d "$disk" --timeout 25s -a "seed=6 alias phases=3 rounds=$rounds" \
+        --console file:out
     while now=$(beside 2>/dev/null) && [ "$now" -gt 0 ]; do
         [ "$first" -gt 0 ] || first=$now
         [ "$now" -le "$most" ] || most=$now
@@ -75,6 +87,7 @@ beside() {
     echo "$samples samples: $first KiB at first, at most $most KiB"
     survived 6 $((SECONDS - begin))
     [ "$samples" -ge 5 ]
-    # The console's ring is 1 MiB, present as far as output ever filled it.
-    between "$first" $((first + 1024 + 128)) "$most"
+    # The console's ring is 1 MiB, present as far as output ever filled it; and each of the disk's 256
+    # requests has its place, some 3 KiB.
+    between "$first" $((first + 1024 + 768 + 128)) "$most"
 }

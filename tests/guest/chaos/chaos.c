@@ -19,7 +19,7 @@
 
 #define FAULTS_MAX 16
 
-static const struct chaos_device *const devices[] = { &chaos_console, &chaos_power };
+static const struct chaos_device *const devices[] = { &chaos_console, &chaos_power, &chaos_blk };
 
 static struct fault {
     const char *what, *device;
@@ -129,8 +129,10 @@ void guest_main(void)
     for (unsigned i = 0; i < phases; i++)
         run_phase(i, rounds, &r);
     report(seed);
-    attack(&chaos_console);
+    const struct chaos_device *last = seed % 2 ? &chaos_console : &chaos_blk;
+
+    attack(last);
     for (unsigned i = 0; i < rounds / 4; i++)
-        chaos_console.drive(&r);
+        last->drive(&r);
     power_off();
 }

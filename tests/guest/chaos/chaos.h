@@ -42,7 +42,7 @@ struct chaos_device {
     bool (*prove)(struct rng *r);
 };
 
-extern const struct chaos_device chaos_console, chaos_power;
+extern const struct chaos_device chaos_console, chaos_power, chaos_blk;
 
 /* --- memory ---
  *
@@ -58,6 +58,13 @@ extern const struct chaos_device chaos_console, chaos_power;
  *
  * With `alias` on the command line that is off: descriptors may lie on used rings, at any address
  * of RAM. It is for runs in which no device writes to buffers (the console without input).
+ *
+ * A disk writes statuses, a name, zeros and what was written to it: over tables that would make
+ * descriptors which lead anywhere. So a device of this kind is set apart: it has tables of its own,
+ * its buffers lie in the yard, and no table is ever in the yard, no buffer among the tables. That
+ * holds at every moment of the fight, since each place for a descriptor has its kind by its
+ * address: the last four of sixteen hold addresses of tables and the flag INDIRECT, the others hold
+ * neither.
  */
 #define FIELD_TABLES   UINT64_C(0x2000000) /* desc tables, a KiB for each of 8 queues */
 #define FIELD_INDIRECT (FIELD_TABLES + 0x2000)
@@ -67,13 +74,18 @@ extern const struct chaos_device chaos_console, chaos_power;
 #define FIELD_REACH    0x8000              /* ... so far behind an address */
 #define RINGS_START    UINT64_C(0x2100000) /* a KiB for each of 8 queues: avail, and used at 256 */
 #define RINGS_LEN      0x2000
+#define APART_TABLES   UINT64_C(0x2200000) /* laid out as the field's */
+#define APART_INDIRECT (APART_TABLES + 0x2000)
+#define APART_LEN      0x3000
+#define YARD_START     UINT64_C(0x2300000)
+#define YARD_LEN       0x4000 /* and FIELD_REACH behind it */
 #define CHAOS_QUEUES   8
 #define CHAOS_SIZE     64 /* entries at most */
 
 extern bool alias;
 extern uint64_t ram_end;
 
-/* Finds the end of RAM and fills the three places and the canaries. False with more than 1 GiB:
+/* Finds the end of RAM and fills these places and the canaries. False with more than 1 GiB:
  * bent addresses and lengths would be wrong about what is RAM. */
 bool memory_init(void);
 
@@ -92,6 +104,17 @@ uint64_t used_address(struct rng *r);
 uint64_t buffer_address(struct rng *r);
 uint32_t buffer_length(struct rng *r);
 
+/* Of a device that is set apart: of a table, and of a buffer. yard: always a good one. */
+uint64_t apart_address(struct rng *r);
+uint64_t apart_buffer(struct rng *r);
+uint64_t yard(struct rng *r);
+
+/* Whether a descriptor there leads to a table; the same of a number in a queue's own table. */
+static inline bool apart_indirect(uint64_t addr)
+{
+    return (addr >> 4 & 15) >= 12;
+}
+
 /* --- virtqueues (virtio.c) --- */
 
 struct chaos_virtio {
@@ -99,9 +122,12 @@ struct chaos_virtio {
     unsigned nq;       /* queues, up to CHAOS_QUEUES */
     uint64_t features; /* offered beyond the transport's */
     unsigned cfg_len;
+    bool apart; /* see above */
     /* Makes a request for queue q: 1 to 4 descriptors, linked by the caller, of addresses in the
-     * field. How many. */
+     * field, or in the yard. How many. */
     unsigned (*request)(struct rng *r, unsigned q, struct desc d[4]);
+    /* One that is complete at once, so that it can be offered over and over, as siege() does. */
+    unsigned (*quick)(struct rng *r, unsigned q, struct desc d[4]);
 };
 
 void virtio_drive(const struct chaos_virtio *v, struct rng *r);

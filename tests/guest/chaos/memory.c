@@ -85,6 +85,36 @@ uint64_t buffer_address(struct rng *r)
     return field_address(r);
 }
 
+/* --- apart --- */
+
+/* None of the field's addresses, nor halves of them, nor the edge. */
+static uint64_t apart_wild(struct rng *r)
+{
+    uint64_t a = wild_address(r);
+
+    return (uint32_t)a == FIELD_START ? a - FIELD_START + APART_TABLES : a;
+}
+
+uint64_t apart_address(struct rng *r)
+{
+    if (rng_one_in(r, 24))
+        return apart_wild(r);
+    return APART_TABLES + 16 * rng_below(r, APART_LEN / 16);
+}
+
+uint64_t yard(struct rng *r)
+{
+    return YARD_START + 16 * rng_below(r, YARD_LEN / 16);
+}
+
+uint64_t apart_buffer(struct rng *r)
+{
+    /* A canary, if the upper half is not looked at. */
+    if (rng_one_in(r, 48))
+        return (uint64_t)(1 + rng_below(r, 65535)) << 32 | RINGS_BEHIND;
+    return rng_one_in(r, 32) ? apart_wild(r) : yard(r);
+}
+
 /* Across the end of RAM whatever the size. */
 static uint64_t half_out(void)
 {
@@ -140,7 +170,7 @@ uint32_t buffer_length(struct rng *r)
 
 /* --- canaries --- */
 
-/* Pages right before and right behind each of the three places. */
+/* Pages right before and right behind each of the places. */
 static uint64_t canary_page(unsigned i)
 {
     const uint64_t pages[] = {
@@ -149,6 +179,10 @@ static uint64_t canary_page(unsigned i)
         RINGS_START - PAGE,
         RINGS_BEHIND,
         ram_end - EDGE_LEN - PAGE,
+        APART_TABLES - PAGE,
+        APART_TABLES + APART_LEN + PAGE, /* behind the last table */
+        YARD_START - PAGE,
+        YARD_START + YARD_LEN + FIELD_REACH - 16,
     };
 
     return i < ARRAY_LEN(pages) ? pages[i] : 0;
@@ -175,6 +209,15 @@ static void fill(struct rng *r, uint64_t start, uint64_t len)
     }
 }
 
+static void fill_apart(struct rng *r, uint64_t start, uint64_t len)
+{
+    for (uint64_t a = start; a < start + len; a += 16) {
+        write64(a, apart_indirect(a) ? apart_address(r) : yard(r));
+        write64(a + 8,
+                (rng_next(r) & 0xff) | (apart_indirect(a) ? (uint64_t)DESC_INDIRECT << 32 : 0));
+    }
+}
+
 bool memory_init(void)
 {
     struct rng r;
@@ -186,6 +229,8 @@ bool memory_init(void)
     /* Tables reach a KiB behind the last address. */
     fill(&r, FIELD_START, FIELD_LEN + 16 * CHAOS_SIZE);
     fill(&r, ram_end - EDGE_LEN, EDGE_LEN);
+    /* The largest queue of those apart is twice as long. */
+    fill_apart(&r, APART_TABLES, APART_LEN + 32 * CHAOS_SIZE);
     for (unsigned i = 0; canary_page(i); i++)
         for (uint64_t a = canary_page(i); a < canary_page(i) + PAGE; a += 8)
             write64(a, CANARY ^ a);

@@ -32,14 +32,24 @@ static void set_address(const struct chaos_virtio *v, unsigned r, uint64_t value
     set(v, r + 4, (uint32_t)(value >> 32));
 }
 
-static struct desc *desc_table(unsigned q)
+static struct desc *desc_table(const struct chaos_virtio *v, unsigned q)
 {
-    return at(FIELD_TABLES + UINT64_C(1024) * q);
+    return at((v->apart ? APART_TABLES : FIELD_TABLES) + UINT64_C(1024) * q);
 }
 
-static struct desc *indirect_table(unsigned i)
+static struct desc *indirect_table(const struct chaos_virtio *v, unsigned i)
 {
-    return at(FIELD_INDIRECT + UINT64_C(1024) * i);
+    return at((v->apart ? APART_INDIRECT : FIELD_INDIRECT) + UINT64_C(1024) * i);
+}
+
+static uint64_t some_table(const struct chaos_virtio *v, struct rng *r)
+{
+    return v->apart ? apart_address(r) : field_address(r);
+}
+
+static uint64_t some_buffer(const struct chaos_virtio *v, struct rng *r)
+{
+    return v->apart ? apart_buffer(r) : buffer_address(r);
 }
 
 static uint64_t avail_ring(unsigned q)
@@ -117,18 +127,18 @@ static bool used_may_lie(uint64_t u)
 
 static void setup_queue(const struct chaos_virtio *v, struct rng *r, unsigned q, bool stock)
 {
-    uint64_t d = (uintptr_t)desc_table(q), a = avail_ring(q), u = used_ring(q);
+    uint64_t d = (uintptr_t)desc_table(v, q), a = avail_ring(q), u = used_ring(q);
     uint32_t size = stock ? CHAOS_SIZE : queue_size(r);
 
     if (rng_one_in(r, 24))
-        d = field_address(r);
+        d = some_table(v, r);
     if (rng_one_in(r, 24))
         a = rng_one_in(r, 3) ? d : avail_address(r);
     if (rng_one_in(r, 24))
         u = rng_one_in(r, 3) ? (a & ~UINT64_C(3)) : used_address(r);
     if (!used_may_lie(u) || !used_may_lie((uint32_t)u))
         u = used_ring(q);
-    if (alias && rng_one_in(r, 8))
+    if (alias && !v->apart && rng_one_in(r, 8))
         d = a = u = used_ring(q);
     set(v, QUEUE_SEL, q);
     set(v, QUEUE_NUM, size);
@@ -194,12 +204,18 @@ static void offer_head(unsigned q, unsigned head)
     ring[q].next++;
 }
 
-/* A request at head, linked in the queue's table, or in an indirect one. */
-static void make(const struct chaos_virtio *v, struct rng *r, unsigned q, unsigned head)
+/* A request at head, linked in the queue's table, or in an indirect one. Its head: those apart have
+ * some for each (chaos.h), and get another one of the right kind. */
+static unsigned make(const struct chaos_virtio *v, struct rng *r, unsigned q, unsigned head)
 {
-    bool indirect = use_tables && rng_one_in(r, 2);
     unsigned size = ring[q].size;
-    struct desc d[4], *table = indirect ? indirect_table(rng_below(r, 4)) : desc_table(q);
+
+    if (v->apart && size >= 16)
+        head = !apart_indirect(UINT64_C(16) * head) ? head & ~3u
+               : use_tables                         ? head | 3
+                                                    : head & ~15u;
+    bool indirect = v->apart ? apart_indirect(UINT64_C(16) * head) : use_tables && rng_one_in(r, 2);
+    struct desc d[4], *table = indirect ? indirect_table(v, rng_below(r, 4)) : desc_table(v, q);
     unsigned first = indirect ? 0 : head, parts = v->request(r, q, d);
 
     for (unsigned i = 0; i < parts; i++) {
@@ -209,8 +225,9 @@ static void make(const struct chaos_virtio *v, struct rng *r, unsigned q, unsign
         table[indirect ? i : (first + i) % size] = d[i];
     }
     if (indirect)
-        desc_table(q)[head] = (struct desc){ (uintptr_t)table, (uint32_t)(16 * parts),
-                                             DESC_INDIRECT, 0 };
+        desc_table(v, q)[head] = (struct desc){ (uintptr_t)table, (uint32_t)(16 * parts),
+                                                DESC_INDIRECT, 0 };
+    return head;
 }
 
 /* As long as a chain may be, each buffer as large as they come. */
@@ -218,13 +235,30 @@ static void make_long(const struct chaos_virtio *v, struct rng *r, unsigned q)
 {
     unsigned size = ring[q].size;
     struct desc d[4];
+    unsigned parts = v->request(r, q, d), step;
 
-    v->request(r, q, d);
-    for (unsigned i = 0; i < size; i++)
-        desc_table(q)[i] = (struct desc){ d[0].addr, FIELD_REACH,
-                                          (uint16_t)(d[0].flags | (i + 1 < size ? DESC_NEXT : 0)),
-                                          (uint16_t)(i + 1) };
+    for (unsigned i = 0; i < size; i += step) {
+        const struct desc *one = &d[i < parts ? i : parts - 1];
+
+        step = v->apart && apart_indirect(UINT64_C(16) * (i + 1)) ? 5 : 1;
+        desc_table(v, q)[i] = (struct desc){
+            one->addr, FIELD_REACH, (uint16_t)(one->flags | (i + step < size ? DESC_NEXT : 0)),
+            (uint16_t)(i + step)
+        };
+    }
     offer_head(q, 0);
+}
+
+/* A device that takes its time is left some to give back what it has, before heads come round. */
+static void make_way(unsigned q)
+{
+    for (unsigned i = 0; i < 300; i++) {
+        unsigned out = (uint16_t)(ring[q].next - read16(used_ring(q) + 2));
+
+        if (4 * out + 16 <= ring[q].size || out == 0)
+            return;
+        pause();
+    }
 }
 
 /* Requests, made available, told or not. */
@@ -232,14 +266,16 @@ static void offer(const struct chaos_virtio *v, struct rng *r)
 {
     unsigned q = rng_below(r, v->nq);
 
+    if (v->apart && !rng_one_in(r, 8))
+        make_way(q);
+
     if (rng_one_in(r, 128)) {
         make_long(v, r, q);
     } else {
         for (unsigned n = 1 + rng_below(r, 4); n; n--) {
             unsigned head = ring[q].next * 4u % ring[q].size;
 
-            make(v, r, q, head);
-            offer_head(q, head);
+            offer_head(q, make(v, r, q, head));
         }
     }
     fence();
@@ -251,32 +287,35 @@ static void offer(const struct chaos_virtio *v, struct rng *r)
 /* All that the ring holds, as Linux does where it waits for input. */
 static void fill(const struct chaos_virtio *v, struct rng *r, unsigned q)
 {
-    for (unsigned i = 0; i < ring[q].size; i++) {
-        make(v, r, q, i);
-        offer_head(q, i);
-    }
+    for (unsigned i = 0; i < ring[q].size; i += v->apart ? 4 : 1)
+        offer_head(q, make(v, r, q, i));
     fence();
     write16(avail_ring(q) + 2, ring[q].next);
     set(v, QUEUE_NOTIFY, q);
 }
 
-/* The ring full of one descriptor, again and again, which the other vCPU meanwhile turns good and
- * bad as fast as it can: fetched twice, it is judged good and used bad. */
+/* The ring full of one chain, again and again, of which the other vCPU meanwhile turns one
+ * descriptor good and bad as fast as it can: fetched twice, it is judged good and used bad. */
 static void siege(const struct chaos_virtio *v, struct rng *r)
 {
     unsigned q = rng_below(r, v->nq);
     bool indirect = use_tables && rng_one_in(r, 3);
-    struct desc d[4], *one = indirect ? indirect_table(0) : desc_table(q);
+    struct desc d[4], *table = indirect ? indirect_table(v, 0) : desc_table(v, q);
+    unsigned head = indirect && v->apart ? 12 : 0;
 
     setup(v, r, true);
-    v->request(r, q, d);
-    one[0] = (struct desc){ d[0].addr, d[0].len, d[0].flags, 0 };
+    unsigned parts = v->quick(r, q, d);
+
+    for (unsigned i = 0; i < parts; i++)
+        table[i] = (struct desc){ d[i].addr, d[i].len,
+                                  (uint16_t)(d[i].flags | (i + 1 < parts ? DESC_NEXT : 0)),
+                                  (uint16_t)(i + 1) };
     if (indirect)
-        desc_table(q)[0] = (struct desc){ (uintptr_t)one, 16, DESC_INDIRECT, 0 };
+        desc_table(v, q)[head] = (struct desc){ (uintptr_t)table, 16 * parts, DESC_INDIRECT, 0 };
     for (unsigned i = 0; i < CHAOS_SIZE; i++)
-        write16(avail_ring(q) + 4 + UINT64_C(2) * i, 0);
+        write16(avail_ring(q) + 4 + UINT64_C(2) * i, (uint16_t)head);
     fence();
-    besieged = one;
+    besieged = &table[rng_below(r, parts)];
     for (unsigned i = 0; i < 4 && !(get(v, STATUS) & NEEDS_RESET); i++) {
         unsigned seen = interrupts;
 
@@ -353,16 +392,21 @@ static void bend_besieged(volatile struct desc *d, struct rng *r)
  * judged in one state and used in the other. */
 static void bend_desc(const struct chaos_virtio *v, struct rng *r)
 {
-    struct desc *table = rng_one_in(r, 3) ? indirect_table(rng_below(r, 4))
-                                          : desc_table(rng_below(r, v->nq));
+    struct desc *table = rng_one_in(r, 3) ? indirect_table(v, rng_below(r, 4))
+                                          : desc_table(v, rng_below(r, v->nq));
     volatile struct desc *d = &table[rng_below(r, rng_one_in(r, 4) ? CHAOS_SIZE : 8)];
     unsigned times = rng_one_in(r, 4) ? 8 : 1;
+    bool leads = v->apart && apart_indirect((uintptr_t)d); /* to a table, whatever comes */
+    uint16_t flags = (uint16_t)rng_below(r, v->apart ? 4 : 8);
     const struct desc bent[2] = {
-        { buffer_address(r), buffer_length(r), (uint16_t)rng_below(r, 8),
-          (uint16_t)rng_below(r, CHAOS_SIZE + 1) },
-        { times > 1 ? buffer_address(r) : d->addr, d->len, d->flags, d->next },
+        { leads ? apart_address(r) : some_buffer(v, r), buffer_length(r),
+          (uint16_t)(flags | (leads ? DESC_INDIRECT : 0)), (uint16_t)rng_below(r, CHAOS_SIZE + 1) },
+        { times == 1 ? d->addr
+          : leads    ? apart_address(r)
+                     : some_buffer(v, r),
+          d->len, d->flags, d->next },
     };
-    unsigned field = rng_below(r, 6);
+    unsigned field = rng_below(r, v->apart && !leads ? 5 : 6);
 
     for (unsigned i = 0; i < times; i++) {
         const struct desc *b = &bent[i % 2];
@@ -424,10 +468,17 @@ static void bend_rings(const struct chaos_virtio *v, struct rng *r)
     }
 }
 
-/* Buffers hold addresses, as descriptors do: they may be read as such. */
-static void bend_buffer(struct rng *r)
+/* Buffers hold addresses, as descriptors do: they may be read as such. Those in the yard may not,
+ * and hold small numbers, as headers do. */
+static void bend_buffer(const struct chaos_virtio *v, struct rng *r)
 {
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; v->apart && i < 4; i++) {
+        uint64_t a = yard(r);
+
+        write32(a, rng_below(r, 16));
+        write64(a + 8, rng_one_in(r, 8) ? rng_next(r) : rng_below(r, 4096));
+    }
+    for (unsigned i = 0; !v->apart && i < 4; i++) {
         uint64_t a = FIELD_BUFFERS + 16 * rng_below(r, (FIELD_LEN - 0x3000) / 16);
 
         write64(a, buffer_address(r));
@@ -438,7 +489,7 @@ static void bend_buffer(struct rng *r)
 
 static void bend_queue_registers(const struct chaos_virtio *v, struct rng *r)
 {
-    uint64_t address[] = { field_address(r), avail_address(r), used_address(r) };
+    uint64_t address[] = { some_table(v, r), avail_address(r), used_address(r) };
     unsigned which = rng_below(r, 3), half = rng_below(r, 2);
 
     set(v, QUEUE_SEL, queue_number(v, r));
@@ -512,7 +563,7 @@ void virtio_bend(const struct chaos_virtio *v, struct rng *r)
         read_any(r, v->base + rng_below(r, CONFIG));
         break;
     case 8:
-        bend_buffer(r);
+        bend_buffer(v, r);
         break;
     default:
         if (rng_one_in(r, 2))
