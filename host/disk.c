@@ -165,8 +165,8 @@ static enum step step_changed(const struct disk *d, struct disk_req *r)
 }
 
 /* How much of what a call moved counts. One that stopped inside a block begins it again: direct I/O
- * takes whole ones, and so must the overlay's map, or the rest of one could not be read from the base;
- * without it both know sectors. */
+ * takes whole ones, and so must the overlay's map, or the rest of one could not be read from the
+ * base; without it both know sectors. */
 static uint64_t moved(const struct disk *d, const struct disk_io *io, int res)
 {
     uint64_t n = res > 0 ? (uint64_t)res : 0;

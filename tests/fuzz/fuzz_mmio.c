@@ -191,8 +191,9 @@ static void machine_make(struct fuzz *z)
     z->echo = (struct echo){ 0 };
     z->bus.n = 0;
     FUZZ_CHECK(loop_init(&z->loop, &e) == 0, "%s", e.msg);
-    FUZZ_CHECK(virtio_init(&z->echo.dev, &echo_class, "echo", echo_class.nq, &z->g->mem, &z->loop, &e) == 0, "%s",
-               e.msg);
+    FUZZ_CHECK(virtio_init(&z->echo.dev, &echo_class, "echo", echo_class.nq, &z->g->mem, &z->loop,
+                           &e) == 0,
+               "%s", e.msg);
     FUZZ_CHECK(virtio_mmio_init(&z->t, &z->echo.dev, &e) == 0, "%s", e.msg);
     FUZZ_CHECK(bus_add(&z->bus, MMIO_BASE, VIRTIO_MMIO_LEN, &virtio_mmio_ops, &z->t) == 0, "bus");
 }
