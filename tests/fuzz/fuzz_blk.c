@@ -231,7 +231,7 @@ static void host_end(struct fuzz *z, unsigned i, int res)
 
     if (io->op == IO_SYNC && res == 0)
         z->synced = z->number[i];
-    memmove(&z->call[i], &z->call[i + 1], (z->n_calls - i - 1) * sizeof z->call[0]);
+    memmove(&z->call[i], &z->call[i + 1], (z->n_calls - i - 1) * sizeof(struct disk_io *));
     memmove(&z->number[i], &z->number[i + 1], (z->n_calls - i - 1) * sizeof z->number[0]);
     z->n_calls--;
     z->faults |= res < 0 || (res && res < 512); /* less than a sector: the file has ended */

@@ -41,8 +41,6 @@
 
 #include "tests/system/record.h"
 
-extern char **environ;
-
 enum { FLUSH = 1, FUA = 2, DISCARD = 4, MARK = 8, SECTOR = 512, SHOWN = 5 };
 
 struct super {
@@ -62,8 +60,18 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *fmt,
     va_start(ap, fmt);
     fputs("powerlog: ", stderr);
     vfprintf(stderr, fmt, ap);
+    va_end(ap);
     fprintf(stderr, " (%s)\n", strerror(errno));
     exit(2);
+}
+
+/* Heads or tails, the same in every run. */
+static bool chance(void)
+{
+    static uint32_t x = 1;
+
+    x = x * 1664525 + 1013904223;
+    return x >> 31;
 }
 
 /* --- one image ------------------------------------------------------------------------------ */
@@ -272,7 +280,7 @@ static int apply_some(const struct replay *r)
     for (uint64_t i = r->at; i < r->entries; i++) {
         struct entry e = entry_next(r, &where, text);
 
-        if (!(e.flags & MARK) && e.sectors && rand() & 1) {
+        if (!(e.flags & MARK) && e.sectors && chance()) {
             entry_apply(r, &e, where, r->trial);
             n++;
         }
@@ -325,7 +333,6 @@ static int replay(const char *log, const char *image, bool all)
     r.entries = super.entries;
     r.disk = map_file(image, O_RDWR, &r.size);
     r.trial = map_file("trial", O_RDWR | O_CREAT | O_TRUNC, &r.size);
-    srand(1);
     while (r.at < r.entries) {
         struct entry e = entry_next(&r, &r.where, text);
 
