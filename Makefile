@@ -33,7 +33,7 @@ CFLAGS   := $(if $(DEBUG),-Og,-O2) -g -fPIE -fstack-protector-strong -fno-plt -f
 # -print-file-name finds glibc's start files, which relocate nothing here.)
 MUSL_LIB := /usr/lib/$(shell uname -m)-linux-musl
 # Debian's, of glibc: what a disk's engine calls of it makes its system calls itself.
-LIBURING := $(shell gcc -print-file-name=liburing.a)
+LIBURING  = $(shell gcc -print-file-name=liburing.a 2>/dev/null)
 LDFLAGS  := -static -nostartfiles -Wl,-pie,--no-dynamic-linker -Wl,-z,relro,-z,now \
             -Wl,-z,noexecstack -Wl,-z,separate-code -Wl,--gc-sections -Wl,--build-id=none
 
