@@ -55,7 +55,7 @@ fuzz-merge: ## take what fuzzing TARGET= found new into the corpus
 	@tests/fuzz/run merge '$(TARGET)'
 
 fuzz-coverage: ## the lines that the fuzz corpora reach, by file
-	@tools/deps coverage
+	@tools/deps check
 	@tests/fuzz/run coverage
 
 check-fuzz: ## the fuzz corpora, and two seconds of fuzzing for each target

@@ -74,6 +74,7 @@ static inline int fake_load(struct virtio_dev *d, struct rbuf *r)
 
 static const struct virtio_class fake_class = {
     .name = "fake",
+    .last_words = true,
     .id = FAKE_ID,
     .features = FAKE_F,
     .nq = FAKE_NQ,

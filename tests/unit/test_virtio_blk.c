@@ -595,6 +595,7 @@ static void no_header_and_no_status(void **state)
 static void rules_of_the_ring(void **state)
 {
     struct rig *g = rig_start(0);
+    struct ask a;
 
     (void)state;
     ring_put(&g->ring[0], BLK_QMAX); /* no such head */
@@ -602,7 +603,7 @@ static void rules_of_the_ring(void **state)
     broken_until_reset(g);
     rig_up(g, 0);
     g->host.later = true;
-    rig_put(g, 0, 0, T_IN, 0, NULL, 512);
+    a = rig_put(g, 0, 0, T_IN, 0, NULL, 512);
     rig_kick(g, 0);
     ring_put(&g->ring[0], 0); /* in flight already */
     rig_kick(g, 0);
@@ -612,6 +613,7 @@ static void rules_of_the_ring(void **state)
     host_end(g, 0);
     host_batch(g);
     rig_nothing_used(g, 0);
+    assert_int_equal(rig_status(g, &a), 0xee);
     g->host.later = false;
     broken_until_reset(g);
     rig_free(g);

@@ -73,8 +73,10 @@ static void put_range(struct rng *r, uint8_t *p, const struct blk_model *m, uint
 {
     uint64_t sector = some_sector(r, m->sectors);
     uint32_t n = some_sectors(r, type == T_ZEROES ? m->max_zeroes : m->max_discard);
-    uint32_t flags = rng_chance(r, 94) ? type == T_ZEROES && rng_chance(r, 50)
-                                       : (uint32_t)rng_next(r);
+    uint32_t flags = type == T_ZEROES && rng_chance(r, 50);
+
+    if (rng_chance(r, 6))
+        flags = rng_chance(r, 50) ? (uint32_t)rng_below(r, 4) : (uint32_t)rng_next(r);
 
     if (rng_chance(r, 90) && m->sectors > 40) {
         sector = rng_below(r, m->sectors - 20);
