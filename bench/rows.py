@@ -11,9 +11,10 @@ import subprocess
 import time
 from contextlib import contextmanager
 
+import disks
 import size
 import trace
-from peers import Absent, Guest
+from peers import Absent, Disk, Failed, Guest
 from stats import Sample
 
 MARK_ENTRY, MARK_INIT = 1, 2  # mark.h
@@ -21,26 +22,31 @@ SETTLE = 0.3  # seconds between a mark and a look at the memory
 LIMIT = 120   # seconds for a start, in the slowest place
 
 
-class Failed(Exception):
-    pass
-
-
 class Bench:
     """peers: those that are there; stage: the directory that holds what the guests are made of;
-    rounds: how many, with the one that will be discarded; out(line): takes what is to be told."""
+    rounds: how many, with the one that will be discarded; out(line): takes what is to be told;
+    icount: whether the clock counts instructions."""
 
-    def __init__(self, peers, stage, rounds, out):
+    def __init__(self, peers, stage, rounds, out, icount=False):
         self.peers, self.stage, self.rounds, self.out = peers, stage, rounds, out
+        self.icount = icount
 
     def path(self, name):
         return f"{self.stage}/{name}"
 
-    def bare(self, name="guest"):
-        return Guest(self.path(name), directory=self.stage)
+    def bare(self, name="guest", disk=None):
+        return Guest(self.path(name), directory=self.stage, disk=disk)
 
-    def linux(self, arguments=""):
+    def image(self):
+        """An empty one of 64 MiB, for a disk that only has to be there."""
+        path = self.path("image")
+        with open(path, "wb") as f:
+            f.truncate(64 << 20)
+        return Disk(path, direct=True)
+
+    def linux(self, arguments="", initrd="initrd"):
         bzimage = self.path("bzImage")
-        return Guest(self.path("vmlinux"), self.path("initrd"), arguments=arguments,
+        return Guest(self.path("vmlinux"), self.path(initrd), arguments=arguments,
                      bzimage=bzimage if os.path.exists(bzimage) else None, directory=self.stage)
 
     def leave_out(self, row, peer, why):
@@ -50,6 +56,8 @@ class Bench:
         """run(peer, argv) for every peer in every round; what it yields, as samples."""
         argvs = {}
         for peer in self.peers:
+            if peer.buffered_only and (not guest.disk or guest.disk.direct):
+                continue
             try:
                 argvs[peer] = peer.argv(guest)
             except Absent as e:
@@ -64,10 +72,10 @@ class Bench:
                     del argvs[peer]
 
     @contextmanager
-    def launched(self, argv, n=1):
+    def launched(self, argv, n=1, limit=LIMIT):
         """A running launch.c; it and its copies are gone afterwards, whatever happens."""
         with open(self.path("stderr"), "wb") as errors:
-            p = subprocess.Popen([self.path("launch"), "-n", str(n), "-t", str(LIMIT), "--", *argv],
+            p = subprocess.Popen([self.path("launch"), "-n", str(n), "-t", str(limit), "--", *argv],
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
                                  bufsize=0)
         try:
@@ -101,19 +109,16 @@ def times(at, events, place, names):
         yield name, (ns - at["start"]) / 1e6, "ms"
 
 
-def row_exec(bench):
-    """Exec to the first KVM_RUN, to the guest's first instruction, to the end: on this host's
-    /dev/kvm, a freestanding guest of 128 MiB."""
-    guest = bench.bare()
+def exec_times(bench, row, guest):
     try:
         with trace.tracing(trace.MARK, trace.ENTRY, trace.ENTRY_EMULATED) as t:
             def traced(_, argv):
                 t.clear()
                 at = bench.launch(argv)
                 yield from times(at, t.events(), MARK_ENTRY, ("run", "guest", "end"))
-            yield from bench.each("exec", guest, traced)
+            yield from bench.each(row, guest, traced)
     except trace.Unavailable as e:
-        bench.out(f"# exec: {e}: the guest's first byte instead of the first KVM_RUN")
+        bench.out(f"# {row}: {e}: the guest's first byte instead of the first KVM_RUN")
 
         def untraced(_, argv):
             at = bench.launch(argv)
@@ -121,7 +126,18 @@ def row_exec(bench):
                 raise Failed("its guest printed nothing")
             yield "byte", (at["byte"] - at["start"]) / 1e6, "ms"
             yield "end", (at["end"] - at["start"]) / 1e6, "ms"
-        yield from bench.each("exec", guest, untraced)
+        yield from bench.each(row, guest, untraced)
+
+
+def row_exec(bench):
+    """Exec to the first KVM_RUN, to the guest's first instruction, to the end: on this host's
+    /dev/kvm, a freestanding guest of 128 MiB."""
+    yield from exec_times(bench, "exec", bench.bare())
+
+
+def row_exec_disk(bench):
+    """The same with a disk, an image in memory, which the guest leaves alone."""
+    yield from exec_times(bench, "exec-disk", bench.bare(disk=bench.image()))
 
 
 def row_boot(bench):
@@ -187,7 +203,7 @@ def await_mark(p, t, place):
     raise Failed("the guest did not come up")
 
 
-def memory(bench, guest, place, prefix, t):
+def memory(bench, row, guest, place, prefix, t):
     def run(_, argv):
         if t:
             t.clear()
@@ -198,23 +214,32 @@ def memory(bench, guest, place, prefix, t):
             private, dirty, pss = memory_beside(pid, guest.memory * 1024)
         for name, kb in (("private", private), ("dirty", dirty), ("pss", pss)):
             yield f"{prefix}.{name}", kb, "KiB"
-    yield from bench.each("mem", guest, run)
+    yield from bench.each(row, guest, run)
+
+
+def idle_memory(bench, row, guest):
+    try:
+        with trace.tracing(trace.MARK) as t:
+            yield from memory(bench, row, guest, MARK_ENTRY, "idle", t)
+    except trace.Unavailable:
+        yield from memory(bench, row, guest, MARK_ENTRY, "idle", None)
 
 
 def row_mem(bench):
     """Memory beside the guest's 128 MiB, a freestanding guest asleep: private, of that written to
     (dirty), proportional."""
-    try:
-        with trace.tracing(trace.MARK) as t:
-            yield from memory(bench, bench.bare("guest-wait"), MARK_ENTRY, "idle", t)
-    except trace.Unavailable:
-        yield from memory(bench, bench.bare("guest-wait"), MARK_ENTRY, "idle", None)
+    yield from idle_memory(bench, "mem", bench.bare("guest-wait"))
+
+
+def row_mem_disk(bench):
+    """Memory beside the guest's with a disk, a freestanding guest asleep."""
+    yield from idle_memory(bench, "mem-disk", bench.bare("guest-wait", disk=bench.image()))
 
 
 def row_mem_boot(bench):
     """The same with Linux, its init asleep."""
     with trace.tracing(trace.MARK) as t:
-        yield from memory(bench, bench.linux("wait"), MARK_INIT, "boot", t)
+        yield from memory(bench, "mem", bench.linux("wait"), MARK_INIT, "boot", t)
 
 
 # --- exits ----------------------------------------------------------------------------------------
@@ -267,15 +292,21 @@ def row_size(bench):
 HERE, LAB, LAB_ICOUNT = "here", "lab", "icount"
 
 # A file in memory counts as written to, so where memory is looked at binaries stay where they are.
-IN_PLACE = (row_mem, row_mem_boot)
+IN_PLACE = (row_mem, row_mem_disk, row_mem_boot)
 
 # row: parts, each a function, the prefix of its metrics, and where it is run. LAB means where KVM
 # is complete: here, if it is.
 ROWS = {
     "exec": [(row_exec, "", HERE)],
+    "exec-disk": [(row_exec_disk, "", HERE)],
     "boot": [(row_boot, "icount.", LAB_ICOUNT), (row_boot, "threads.", LAB)],
     "mem": [(row_mem, "", HERE), (row_mem_boot, "", LAB)],
+    "mem-disk": [(row_mem_disk, "", HERE)],
     "exits": [(row_exits, "", LAB_ICOUNT)],
+    "disk": [(disks.row_direct_times, "icount.", LAB_ICOUNT), (disks.row_direct_times, "threads.", LAB),
+             (disks.row_direct_counts, "", LAB_ICOUNT)],
+    "disk-buffered": [(disks.row_buffered_times, "icount.", LAB_ICOUNT),
+                      (disks.row_buffered_counts, "", LAB_ICOUNT)],
     "starts": [(row_starts, "", HERE)],
     "size": [(row_size, "", HERE)],
 }

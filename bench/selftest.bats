@@ -16,7 +16,7 @@ json() {
 # module EXPRESSION: its value, with the bench's modules.
 module() {
   /usr/bin/python3 -B -c "import sys; sys.path.insert(0, 'bench')
-import rows, size, stats, trace
+import disks, peers, rows, size, stats, trace
 S = lambda values: stats.summary([stats.Sample('row', 'peer', 'metric', v, 'ms') for v in values])
 print($1)"
 }
@@ -62,6 +62,68 @@ END
   same "$(module "trace.marks($events)")" "{2: 30}"
   same "$(module "trace.first_run($events)")" 10
   same "$(module "rows.count_exits($events, 2)")" "{'cpuid': 1}"
+}
+
+@test "traces: whose time is the host's, between the marks of a pattern" {
+  cat >"$tmp/trace" <<'END'
+           vcpu0-7       (     5) [000] .....     1.000000: kvm_cpuid: func 4d617966 idx 10 rax 0
+           vcpu0-7       (     5) [000] d....     1.000010: kvm_entry: vcpu 0, rip 0x1
+           vcpu0-7       (     5) [000] d....     1.000030: kvm_exit: reason EXIT_NPF rip 0x1
+           vcpu0-7       (     5) [000] .....     1.000031: sys_enter: NR 16 (b, 0)
+           vcpu0-7       (     5) [000] d....     1.000035: sched_switch: prev_comm=vcpu0 prev_pid=7
+        I/O a-b-8        (     5) [000] .....     1.000037: sys_enter: NR 426 (3, 1)
+        I/O a-b-8        (     5) [000] d....     1.000047: sched_switch: prev_comm=I/O a-b prev_pid=8
+          <idle>-0       (-------) [000] d....     1.000060: sched_switch: prev_comm=swapper/0
+     kworker/0:1-9       (     9) [000] d....     1.000064: sched_switch: prev_comm=kworker/0:1
+          python-3       (     3) [000] .....     1.000066: sys_enter: NR 0 (3, 1)
+          python-3       (     3) [000] d....     1.000069: sched_switch: prev_comm=python
+           vcpu0-7       (     5) [000] d....     1.000070: kvm_entry: vcpu 0, rip 0x1
+           vcpu0-7       (     5) [000] d....     1.000080: kvm_exit: reason EXIT_CPUID rip 0x1
+           vcpu0-7       (     5) [000] .....     1.000081: kvm_cpuid: func 4d617966 idx 11 rax 0
+           vcpu0-7       (     5) [000] .....     1.000082: sys_enter: NR 16 (b, 0)
+END
+  local events="disks.spans([trace.task(line) for line in open('$tmp/trace')])"
+  same "$(module "{i: len(e) for i, e in $events.items()}")" "{0: 14}"
+  # 10 before the guest, 5 after it, 12 of the other thread, 4 of the worker, 1 + 1 around the guest.
+  same "$(module "disks.shares($events[0], 5)")" "(81000, 33000)"
+  same "$(module "dict(disks.calls($events[0], 5))")" "{16: 1, 426: 1}"
+}
+
+@test "disks: a guest that stands still is begun anew, some times" {
+  cat >"$tmp/try.py" <<'END'
+import sys
+sys.path.insert(0, "bench")
+import disks, peers
+
+class Bench:
+    out = staticmethod(print)
+    said = staticmethod(lambda: "")
+
+disks.run_once = lambda *_: {"status": "124"}
+try:
+    disks.traced(Bench(), None, peers.Peer("ours", None), ["x"])
+except peers.Failed as e:
+    print(e)
+END
+  /usr/bin/python3 -B "$tmp/try.py" >"$tmp/out"
+  same "$(grep -c 'ours: a guest with a disk stood still' "$tmp/out")" 4
+  grep -q '^it ended with status 124' "$tmp/out"
+}
+
+@test "disks: every peer is told of one, or says why not" {
+  local guest="peers.Guest('k', 'i', disk=peers.Disk('/dev/null', direct=True))"
+  module "[a for p in peers.load('qemu') for a in p.argv($guest)]" |
+    grep -q "filename=/dev/null.*cache.direct=on"
+  module "[a for p in peers.load('mayfly')[-1:] for a in p.argv($guest)]" |
+    grep -qE "/dev/null,direct,io=(sync|uring)"
+  for name in floor firecracker kvmtool cloud_hypervisor; do
+    same "$(/usr/bin/python3 -B -c "import sys; sys.path.insert(0, 'bench')
+import peers
+try:
+    peers.load('$name')[0].argv($guest)
+except peers.Absent:
+    print('absent')")" absent
+  done
 }
 
 @test "sizes: by room, from a linker's map" {

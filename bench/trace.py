@@ -9,11 +9,14 @@ import os
 import re
 import subprocess
 from contextlib import contextmanager
+from typing import NamedTuple
 
 TRACEFS = "/sys/kernel/tracing"
 PREFIX = "mayfly-bench-"
 MARK_LEAF = 0x4D617966  # mark.h
 EVENT = re.compile(r"\s(\d+\.\d+): (\w+): (.*)")
+# The same with the task on whose processor it came: with every_task()
+TASK = re.compile(r"^\s*(.*)-(\d+)\s+\(\s*(-+|\d+)\)\s+\[(\d+)\]\s\S+\s+(\d+\.\d+): (\w+): (.*)")
 allowed = True  # bench/run --no-trace
 FIRST_PID_NAMESPACE = "pid:[4026531836]"  # include/linux/proc_ns.h; trace events speak of its ids
 BUFFER_KB = 16384  # a CPU: the exits of the longest boot, several times over
@@ -21,6 +24,27 @@ BUFFER_KB = 16384  # a CPU: the exits of the longest boot, several times over
 
 class Unavailable(Exception):
     """Says why there can be no traces."""
+
+
+class Task(NamedTuple):
+    """An event, and the task on whose processor it came. tgid 0: of the idle one, or not known."""
+    ns: int
+    event: str
+    text: str
+    comm: str
+    pid: int
+    tgid: int
+    cpu: int
+
+
+def nanoseconds(text):
+    return round(float(text) * 1e6) * 1000
+
+
+def task(line):
+    m = TASK.match(line)
+    return m and Task(nanoseconds(m[5]), m[6], m[7], m[1], int(m[2]),
+                      int(m[3]) if m[3].isdigit() else 0, int(m[4]))
 
 
 class Trace:
@@ -55,15 +79,29 @@ class Trace:
         for e in events:
             self.want(*e)
 
-    def events(self):
-        """[(nanoseconds, event, text)]"""
+    def every_task(self):
+        """From now on not of our descendants alone; for tasks()."""
+        self.write("options/event-fork", "0")
+        self.write("set_event_pid", "\n")
+        self.write("options/record-tgid", "1")
+
+    def lines(self):
         with open(f"{self.path}/trace") as f:
-            found = [EVENT.search(line) for line in f if not line.startswith("#")]
+            found = [line for line in f if not line.startswith("#")]
         for cpu in os.listdir(f"{self.path}/per_cpu"):
             with open(f"{self.path}/per_cpu/{cpu}/stats") as f:
                 if not re.search(r"^overrun: 0$", f.read(), re.M):
                     raise Unavailable("the trace's buffer ran over")
-        return [(round(float(m[1]) * 1e6) * 1000, m[2], m[3]) for m in found if m]
+        return found
+
+    def events(self):
+        """[(nanoseconds, event, text)]"""
+        found = (EVENT.search(line) for line in self.lines())
+        return [(nanoseconds(m[1]), m[2], m[3]) for m in found if m]
+
+    def tasks(self):
+        """[Task]"""
+        return [e for e in map(task, self.lines()) if e]
 
     def close(self):
         try:

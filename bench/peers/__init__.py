@@ -10,6 +10,7 @@ A peer is an object with
   program        path of its binary
   stage(dir)     copies what is run into dir and runs that from now on
   variant        whether its binary is another peer's, run differently
+  buffered_only  whether it takes part where guests have a buffered disk, and nowhere else
   tree           where it was built, if it is ours: its size is told by room
 
 and its file defines peers(), the list of them. They are compared with the first that is there.
@@ -31,6 +32,16 @@ class Absent(Exception):
     pass
 
 
+class Failed(Exception):
+    """Of a peer that is there, but whose run went wrong."""
+
+
+class Disk(NamedTuple):
+    """An image or a block device. direct: past the host's page cache."""
+    path: str
+    direct: bool
+
+
 class Guest(NamedTuple):
     """kernel: an ELF with a 64-bit and a PVH entry. initrd is None for a freestanding guest.
     arguments: of the guest's init."""
@@ -40,6 +51,7 @@ class Guest(NamedTuple):
     arguments: str = ""
     memory: int = 128  # MiB
     directory: str = "/tmp"  # for a peer that needs a file
+    disk: Disk | None = None
 
     def cmdline(self, *extra):
         return " ".join([CMDLINE, *extra, self.arguments]).strip()
@@ -48,6 +60,7 @@ class Guest(NamedTuple):
 class Peer:
     tree = None
     variant = False
+    buffered_only = False
 
     def __init__(self, name, program, why_not=None):
         self.name, self.program, self.why_not = name, program, why_not

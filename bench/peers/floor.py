@@ -1,7 +1,7 @@
 """What is unavoidable: floor.c."""
 import os
 
-from peers import Peer
+from peers import Absent, Peer
 
 
 class Floor(Peer):
@@ -9,6 +9,8 @@ class Floor(Peer):
         return "bench/floor.c"
 
     def argv(self, guest):
+        if guest.disk:
+            raise Absent("it has no disk")
         argv = [self.program, str(guest.memory), guest.kernel]
         if guest.initrd:
             # Without devices: no console, no ACPI tables, and no keyboard to be looked for.

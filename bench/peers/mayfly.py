@@ -1,17 +1,19 @@
-"""Ourselves: as shipped, and without its seccomp filters, so that their cost is seen."""
+"""Ourselves: as shipped; without its seccomp filters, so that their cost is seen; and with the disk's
+other engine."""
 import os
 import shutil
 import subprocess
 
-from peers import Peer
+from peers import Absent, Peer
 
 PROGRAM = os.path.abspath("build/bench/bin/mayfly")
 
 
 class Mayfly(Peer):
-    def __init__(self, name, program, why_not=None, tree=None, options=()):
+    def __init__(self, name, program, why_not=None, tree=None, options=(), engine=None):
         super().__init__(name, program, why_not)
-        self.tree, self.options, self.variant = tree, list(options), bool(options)
+        self.tree, self.options, self.engine = tree, list(options), engine
+        self.variant, self.buffered_only = bool(options or engine), bool(engine)
 
     def argv(self, guest):
         argv = [self.program, "run", "--kernel", guest.kernel, "--memory", f"{guest.memory}M",
@@ -19,6 +21,11 @@ class Mayfly(Peer):
         if guest.initrd:
             # Its own default command line is the same as CMDLINE.
             argv += ["--initrd", guest.initrd, "--cmdline", f"quiet {guest.arguments}".strip()]
+        if guest.disk:
+            if self.options:
+                raise Absent("its filters are measured elsewhere")
+            argv += ["--disk", guest.disk.path + (",direct" if guest.disk.direct else "") +
+                     (f",io={self.engine}" if self.engine else "")]
         return argv
 
 
@@ -38,4 +45,6 @@ def peers():
         return [Mayfly("mayfly", None, "not built: run make")]
     why_not = None if has_filters(PROGRAM) else "this build has no option --seccomp"
     return [Mayfly("mayfly", PROGRAM, tree="."),
-            Mayfly("mayfly-nofilter", PROGRAM, why_not, options=["--seccomp=off"])]
+            Mayfly("mayfly-nofilter", PROGRAM, why_not, options=["--seccomp=off"]),
+            Mayfly("mayfly-uring", PROGRAM, engine="uring"),
+            Mayfly("mayfly-sync", PROGRAM, engine="sync")]

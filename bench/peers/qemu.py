@@ -6,9 +6,13 @@ auto-kernel-cmdline=off, virtio-mmio.force-legacy, split irqchip, option ROMs (o
 the ROM it could load a bzImage, which would first have to decompress itself). pit, pic and rtc on
 lose 4 ms. The ELF kernel is entered by its PVH note, behind the firmware, which microvm can't do
 without. Run over the lab's 9p, its hundred files cost more than all else: so they are staged.
+
+Disks, with --icount on null_blk: poll-max-ns=0 gains 5 of 122 µs a request at depth 1 (a lab's one
+processor polls in vain), and none at depth 32.
 """
 import os
 import shutil
+import stat
 
 import size
 from peers import Peer
@@ -45,7 +49,15 @@ class Qemu(Peer):
                 "-kernel", guest.kernel]
         if guest.initrd:
             argv += ["-initrd", guest.initrd, "-append", guest.cmdline()]
-        return argv
+        return argv + (disk_options(guest.disk) if guest.disk else [])
+
+
+def disk_options(disk):
+    driver = "host_device" if stat.S_ISBLK(os.stat(disk.path).st_mode) else "file"
+    return ["-object", "iothread,id=io,poll-max-ns=0",
+            "-blockdev", f"driver={driver},filename={disk.path},node-name=disk,aio=io_uring,"
+                         f"cache.direct={'on' if disk.direct else 'off'}",
+            "-device", "virtio-blk-device,drive=disk,iothread=io"]
 
 
 def cpu_quirks():
