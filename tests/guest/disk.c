@@ -162,6 +162,22 @@ static void odd_pieces(void)
     }
 }
 
+/* Across the edges of what was written: of an overlay a part is in its base. */
+static void mixed(void)
+{
+    read_buf(5, 10);
+    check("text before", holds(buf, 5, 3, 0), true);
+    check("text that was written", holds(buf + 3 * SECTOR, 8, 4, 1), true);
+    check("text behind", holds(buf + 7 * SECTOR, 12, 3, 0), true);
+    memset(spare, 0, 6 * SECTOR);
+    if (scattered(BLK_IN, 999, 6, 300, 1) != BLK_OK) /* they may be refused: odd_pieces() */
+        return;
+    memcpy(buf, spare + 1, 6 * SECTOR);
+    check("text before, cut up", holds(buf, 999, 1, 0), true);
+    check("text that was written, cut up", holds(buf + SECTOR, 1000, 3, 3), true);
+    check("text behind, cut up", holds(buf + 4 * SECTOR, 1003, 2, 0), true);
+}
+
 /* The image afterwards: disk.bats, expect_rw. */
 static void rw(void)
 {
@@ -179,6 +195,7 @@ static void rw(void)
     write_text(last, 1, 1);
     write_text(200, 64, 2);
     odd_pieces();
+    mixed();
     read_text(8, 4, 1);
     read_text(7, 1, 0);
     read_text(12, 1, 0);
@@ -377,6 +394,12 @@ static const struct bad {
     { "a write of nothing", BLK_OUT, 1, { { 0, 0 } }, BLK_IOERR, false },
     { "a read into what it may read", BLK_IN, 1, { { 512, R } }, BLK_IOERR, false },
     { "a write of what it may write", BLK_OUT, 1, { { 512, W } }, BLK_IOERR, false },
+    { "a read with something to read", BLK_IN, 1, { { 512, R }, { 512, W } }, BLK_IOERR, false },
+    { "a write with room for more", BLK_OUT, 1, { { 512, R }, { 512, W } }, BLK_IOERR, false },
+    { "a flush of something", BLK_FLUSH, 1, { { 512, R } }, BLK_IOERR, false },
+    { "a flush into something", BLK_FLUSH, 1, { { 512, W } }, BLK_IOERR, false },
+    { "a name with something to read", BLK_GET_ID, 1, { { 1, R }, { 20, W } }, BLK_IOERR, false },
+    { "a discard with room for more", BLK_DISCARD, 1, { { 16, R }, { 1, W } }, BLK_IOERR, false },
     { "a name in too little", BLK_GET_ID, 1, { { 19, W } }, BLK_IOERR, false },
     { "a name in too much", BLK_GET_ID, 1, { { 21, W } }, BLK_IOERR, false },
     { "a name in nothing", BLK_GET_ID, 1, { { 0, 0 } }, BLK_IOERR, false },
@@ -587,6 +610,8 @@ static void sweep(void)
     for (uint64_t s = 0; s + BATCH <= disk.sectors; s += BATCH) {
         uint8_t status = blk_do(&disk, write ? BLK_OUT : BLK_IN, s, buf, sizeof buf);
 
+        if (status == BLK_IOERR && !write && !zeros(buf, BATCH)) /* no older bytes */
+            check("zeros of a failed read", s, UINT64_MAX);
         ok += status == BLK_OK;
         failed += status == BLK_IOERR;
         other += status > BLK_IOERR;
