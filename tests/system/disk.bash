@@ -28,7 +28,7 @@ command() {
   shift
   cmd=("$mayfly" run --kernel "$kernel" --cmdline "nohz=off quiet root=/dev/vda $words")
   cmd+=(-d "$rootdisk$rootopts")
-  [[ " $* " == *" --timeout "* ]] || cmd+=(--timeout 100s)
+  [[ " $* " == *" --timeout "* ]] || cmd+=(--timeout 150s)
   cmd+=("$@" -d "$tmp/$name.disk,ro,id=test")
 }
 
@@ -39,7 +39,7 @@ begin() {
   start "$@"
   pids[$1]=$pid
   ins[$1]=$in
-  until_true 60 seen "$1" up || { show "$1"; false; }
+  until_true 100 seen "$1" up || { cat "$tmp/$1.out" "$tmp/$1.err"; false; }
 }
 tell() { echo "$2" >&"${ins[$1]}"; }
 end() {
