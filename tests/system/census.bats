@@ -191,7 +191,7 @@ waits_in_poll() { [ "$(cut -d' ' -f1 "/proc/$1/syscall")" = 7 ]; }
   local out=$tmp/term.out cmd
   on() { until_true 60 grep -qF -- "$1" "$out"; }
   : >"$out"
-  command term --seccomp=log --cpus 2
+  command term --seccomp=log
   { on 'guest# ' && printf 'stty size; echo ty""ped\r'
     on typed && printf 'exit\r'
     on "$OFF"; } | script -qfec "$(printf '%q ' "${cmd[@]}")" "$out" >"$tmp/shown" 3>&-
