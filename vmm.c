@@ -33,6 +33,7 @@
 #include "seccomp/enter.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/net.h"
 #include "vmm.h"
 
 /* Signal handlers restore the terminal and the machine's stream; and it is large for a stack. */
@@ -181,6 +182,12 @@ static void on_device_start(void *arg)
     if (ret) /* the ring was there when it was made; only a disk has one */
         give_up(&machine, "io_uring: a ring can't be restricted", ret, "say io=sync");
     enter_role(&machine, s->role);
+}
+
+/* Of a further loop, which only has queues. */
+static void on_queues_start(void *arg)
+{
+    enter_role(&machine, ((const struct slot *)arg)->role);
 }
 
 static void on_vcpu_start(void *arg)
@@ -393,7 +400,37 @@ static int build_ports(struct machine *m, struct err *e)
     return ret ? err_set(e, -ret, "I/O ports: %s", strerror(-ret)) : 0;
 }
 
-/* Gives a device its loop's slot, window and interrupt; it is wired to KVM in build_vm. */
+static void free_loops(struct slot *s)
+{
+    while (s->n_loops)
+        loop_fini(&s->loop[--s->n_loops]);
+    free(s->loop);
+    s->loop = NULL;
+}
+
+/* The loops of the device that gets the next slot. */
+static int build_loops(struct machine *m, unsigned n, struct err *e)
+{
+    struct slot *s = &m->slot[m->n_slots];
+    int ret = m->n_slots < BOOT_DEVICES_MAX
+                  ? 0
+                  : boot_device_slot(m->n_slots, m->cfg.mmio_cmdline, &s->at, e);
+
+    if (ret)
+        return ret;
+    s->loop = calloc(n, sizeof *s->loop);
+    if (!s->loop)
+        return err_set(e, ENOMEM, "event loop: out of memory: free some");
+    while (ret == 0 && s->n_loops < n) {
+        ret = loop_init(&s->loop[s->n_loops], e);
+        s->n_loops += ret == 0;
+    }
+    if (ret)
+        free_loops(s);
+    return ret;
+}
+
+/* Gives a device its loops' slot, window and interrupt; it is wired to KVM in build_vm. */
 static int build_slot(struct machine *m, struct slot *s, struct virtio_dev *dev,
                       enum seccomp_role role, struct err *e)
 {
@@ -403,7 +440,7 @@ static int build_slot(struct machine *m, struct slot *s, struct virtio_dev *dev,
         ret = virtio_mmio_init(&s->mmio, dev, e);
     if (ret) {
         dev->cls->free(dev);
-        loop_fini(&s->loop);
+        free_loops(s);
         return ret;
     }
     s->dev = dev;
@@ -417,14 +454,14 @@ static int build_console(struct machine *m, struct err *e)
 {
     struct slot *s = &m->slot[m->n_slots];
     struct console_opts o = { .stream = &m->stream, .escape = on_escape, .escape_arg = m };
-    int ret = loop_init(&s->loop, e);
+    int ret = build_loops(m, 1, e);
 
     if (ret)
         return ret;
-    struct virtio_dev *console = console_new(&m->mem, &s->loop, &o, e);
+    struct virtio_dev *console = console_new(&m->mem, s->loop, &o, e);
 
     if (!console) {
-        loop_fini(&s->loop);
+        free_loops(s);
         return -e->code;
     }
     return build_slot(m, s, console, SECCOMP_CONSOLE, e);
@@ -453,9 +490,7 @@ static int build_disk(struct machine *m, const struct config_disk *c, unsigned i
         .iops_burst = c->iops_burst,
     };
     struct virtio_dev *blk = NULL;
-    int ret = m->n_slots < BOOT_DEVICES_MAX
-                  ? loop_init(&s->loop, e)
-                  : boot_device_slot(m->n_slots, m->cfg.mmio_cmdline, &s->at, e);
+    int ret = build_loops(m, 1, e);
 
     _Static_assert((int)CONFIG_IO_AUTO == DISK_ENGINE_AUTO &&
                        (int)CONFIG_IO_URING == DISK_ENGINE_URING &&
@@ -464,17 +499,89 @@ static int build_disk(struct machine *m, const struct config_disk *c, unsigned i
     if (ret)
         return ret;
     snprintf(id, sizeof id, "disk%u", i);
-    o.disk = disk_open(&d, &s->loop, e);
+    o.disk = disk_open(&d, s->loop, e);
     if (o.disk) {
         bool sync = o.disk->engine->listen == NULL;
 
         snprintf(name, sizeof name, "%s%u", sync ? "blksync" : "blk", i);
-        blk = blk_new(&m->mem, &s->loop, &o, e);
+        blk = blk_new(&m->mem, s->loop, &o, e);
         if (blk)
             return build_slot(m, s, blk, sync ? SECCOMP_BLK_SYNC : SECCOMP_BLK, e);
     }
-    loop_fini(&s->loop);
+    free_loops(s);
     return -e->code;
+}
+
+/* A handle of vhost's for each queue of the tap. */
+static int build_vhost(struct machine *m, struct vhost *v, const struct tap *tap, struct err *e)
+{
+    for (unsigned i = 0; i < tap->n; i++) {
+        int ret = vhost_open(&v[i], &m->mem, tap->name, e);
+
+        while (ret && i > 0)
+            vhost_close(&v[--i]);
+        if (ret)
+            return ret;
+    }
+    return 0;
+}
+
+static int build_net(struct machine *m, struct net_place *at, const struct config_net *c,
+                     unsigned i, struct err *e)
+{
+    char name[16];
+    struct slot *s = &m->slot[m->n_slots];
+    bool vhost = c->vhost == CONFIG_ON;
+    struct tap_opts t = {
+        .name = c->tap, .fd = c->fd, .queues = (unsigned)c->queues, .mtu = (unsigned)c->mtu
+    };
+    struct net_opts o = { .name = name,
+                          .tap = &at->tap,
+                          .vhost = vhost ? at->vhost : NULL,
+                          .mtu = (uint16_t)c->mtu,
+                          .rx_bw = c->rx_bw,
+                          .rx_bw_burst = c->rx_bw_burst,
+                          .rx_pps = c->rx_pps,
+                          .rx_pps_burst = c->rx_pps_burst,
+                          .tx_bw = c->tx_bw,
+                          .tx_bw_burst = c->tx_bw_burst,
+                          .tx_pps = c->tx_pps,
+                          .tx_pps_burst = c->tx_pps_burst };
+    int ret = build_loops(m, vhost ? 1 : (unsigned)c->queues, e);
+
+    if (ret)
+        return ret;
+    ret = tap_open(&at->tap, &t, e);
+    if (ret == 0 && vhost) {
+        ret = build_vhost(m, at->vhost, &at->tap, e);
+        if (ret)
+            tap_close(&at->tap);
+    }
+    if (ret == 0) {
+        memcpy(o.mac, c->mac, sizeof o.mac);
+        if (!c->mac_given)
+            tap_mac(at->tap.name, o.mac);
+        snprintf(name, sizeof name, "%s%u", vhost ? "vhost" : "net", i);
+        struct virtio_dev *net = net_new(&m->mem, s->loop, &o, e);
+
+        if (net)
+            return build_slot(m, s, net, vhost ? SECCOMP_VHOST : SECCOMP_NET, e);
+    }
+    free_loops(s);
+    return -e->code;
+}
+
+static int build_nets(struct machine *m, struct err *e)
+{
+    int ret = 0;
+
+    if (m->cfg.nets.n)
+        m->net = calloc(m->cfg.nets.n, sizeof *m->net);
+    if (m->cfg.nets.n && !m->net)
+        return err_set(e, ENOMEM, "net: out of memory: free some");
+    for (unsigned i = 0; ret == 0 && i < m->cfg.nets.n; i++)
+        ret = build_net(m, &m->net[i], &m->cfg.nets.net[i], i, e);
+    return ret;
 }
 
 /* In the order in which the guest finds them. */
@@ -484,7 +591,7 @@ static int build_devices(struct machine *m, struct err *e)
 
     for (unsigned i = 0; ret == 0 && i < m->cfg.disks.n; i++)
         ret = build_disk(m, &m->cfg.disks.disk[i], i, e);
-    return ret;
+    return ret ? ret : build_nets(m, e);
 }
 
 static int build_guest(struct machine *m, struct boot_state *state, struct err *e)
@@ -588,12 +695,27 @@ static int build_all(struct machine *m, struct err *e)
 
 /* --- running ------------------------------------------------------------------------------ */
 
+/* A thread for each loop: "net0", and for its further queues "net0q1". */
+static int spawn_slot(struct slot *s, struct err *e)
+{
+    char name[32];
+    int ret = 0;
+
+    for (unsigned i = 0; ret == 0 && i < s->n_loops; i++) {
+        if (i)
+            snprintf(name, sizeof name, "%sq%u", s->dev->name, i);
+        ret = loop_start(&s->loop[i], i ? name : s->dev->name,
+                         i ? on_queues_start : on_device_start, s, e);
+    }
+    return ret;
+}
+
 static int spawn_all(struct machine *m, struct err *e)
 {
     int ret = 0;
 
     for (unsigned i = 0; ret == 0 && i < m->n_slots; i++)
-        ret = loop_start(&m->slot[i].loop, m->slot[i].dev->name, on_device_start, &m->slot[i], e);
+        ret = spawn_slot(&m->slot[i], e);
     if (ret)
         return ret;
     if (m->cfg.console.kind == CONFIG_CONSOLE_STDIO && m->stream.in_tty)
@@ -618,7 +740,8 @@ static void join_all(struct machine *m)
     vcpus_join(&m->vcpus);
     for (unsigned i = 0; i < m->n_slots; i++) {
         virtio_settle(m->slot[i].dev);
-        loop_join(&m->slot[i].loop);
+        for (unsigned j = 0; j < m->slot[i].n_loops; j++)
+            loop_join(&m->slot[i].loop[j]);
     }
     if (m->n_slots) {
         uint64_t lost = console_finish(m->slot[0].dev, (int)min_u64(m->cfg.grace_ms, INT32_MAX));
@@ -636,8 +759,9 @@ static void free_all(struct machine *m)
     for (unsigned i = 0; i < m->n_slots; i++) {
         virtio_mmio_fini(&m->slot[i].mmio);
         m->slot[i].dev->cls->free(m->slot[i].dev);
-        loop_fini(&m->slot[i].loop);
+        free_loops(&m->slot[i]);
     }
+    free(m->net);
     vm_close(&m->vm);
     stream_close(&m->stream);
     gmem_fini(&m->mem);

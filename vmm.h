@@ -13,6 +13,8 @@
 #include "core/gmem.h"
 #include "core/loop.h"
 #include "host/stream.h"
+#include "host/tap.h"
+#include "host/vhost.h"
 #include "kvm/vcpu.h"
 #include "seccomp/enter.h"
 #include "virtio/mmio.h"
@@ -29,13 +31,14 @@ enum {
 /* How the machine ended. */
 enum ending { END_NONE, END_POWEROFF, END_RESET, END_TRIPLE, END_FAULT, END_TIMEOUT, END_SIGNAL };
 
-/* A device in its place: transport, loop, window, interrupt. */
+/* A device in its place: transport, loops, window, interrupt. */
 struct slot {
     struct virtio_dev *dev;
     struct virtio_mmio mmio;
-    struct loop loop;
+    struct loop *loop; /* n_loops of them, the device's own first */
+    unsigned n_loops;
     struct boot_device at;
-    enum seccomp_role role; /* of its loop's thread */
+    enum seccomp_role role; /* of its loops' threads */
 };
 
 struct machine;
@@ -44,6 +47,12 @@ struct machine;
 struct port_window {
     struct machine *machine;
     uint16_t port, len;
+};
+
+/* What a network card is in front of. */
+struct net_place {
+    struct tap tap;
+    struct vhost vhost[TAP_QUEUES_MAX];
 };
 
 struct machine {
@@ -57,6 +66,7 @@ struct machine {
     struct stream stream;
     struct slot slot[BOOT_DEVICES_MAX];
     unsigned n_slots;
+    struct net_place *net; /* of each card */
     /* This thread's loop and what it waits for. */
     struct loop loop;
     struct watch signals, timeout, grace, ended;

@@ -27,11 +27,6 @@
 #define HDR_MIN_END (HDR_OFF + offsetof(struct setup_header, handover_offset))
 #define HDR_END(h)  (HDR_BASE + (unsigned)((h)->jump >> 8))
 
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 bool bzimage_is(const uint8_t *head, size_t len)
 {
     uint32_t magic;

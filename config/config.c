@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/disk.h"
+#include "config/net.h"
 #include "config/options.h"
 #include "core/num.h"
 
@@ -65,5 +66,7 @@ int config_check(const struct config *c, struct err *e)
                        c->cpus);
     int ret = config_disks_check(c, e);
 
+    if (ret == 0)
+        ret = config_nets_check(c, e);
     return ret ? ret : check_memory(c, e);
 }

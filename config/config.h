@@ -19,6 +19,7 @@
 /* The user's part of the kernel command line, NUL included: COMMAND_LINE_SIZE of x86 Linux. */
 #define CONFIG_CMDLINE_SIZE 2048
 #define CONFIG_DISK_MAX     16
+#define CONFIG_NET_MAX      16
 /* NUL included; VIRTIO_BLK_ID_BYTES. */
 #define CONFIG_DISK_ID_SIZE 21
 /* The values of all disks, NULs included: at least one path as long as paths can be. */
@@ -41,6 +42,8 @@ enum config_seccomp {
     CONFIG_SECCOMP_LOG,
     CONFIG_SECCOMP_OFF,
 };
+
+enum config_switch { CONFIG_OFF, CONFIG_ON };
 
 enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_SYNC };
 
@@ -79,6 +82,25 @@ struct config_disks {
     struct config_texts texts;
 };
 
+struct config_net {
+    const char *tap; /* NULL: fd */
+    int fd;          /* -1: tap */
+    bool mac_given;
+    uint8_t mac[6]; /* a host's own address, where given */
+    int mtu;        /* 68..65535; 0: the interface's */
+    int queues;     /* 1..16, at most cpus; 1 with fd */
+    enum config_switch vhost;
+    /* Limits as those of a disk; from the host, and to it. */
+    uint64_t rx_bw, rx_bw_burst, tx_bw, tx_bw_burst;     /* bytes */
+    uint64_t rx_pps, rx_pps_burst, tx_pps, tx_pps_burst; /* frames */
+};
+
+struct config_nets {
+    struct config_net net[CONFIG_NET_MAX];
+    unsigned n;
+    struct config_texts texts;
+};
+
 struct config {
     enum config_command command;
     uint64_t given; /* bit i: row i of the table was given, not defaulted */
@@ -96,6 +118,7 @@ struct config {
 
     struct config_console console;
     struct config_disks disks;
+    struct config_nets nets;
 
     int64_t timeout_ms; /* 0: none */
     int64_t grace_ms;

@@ -34,41 +34,18 @@ static int set_overlay(const struct config_option *o, const char *text, void *fi
     return 0;
 }
 
-/* "RATE" or "RATE:BURST", both within the row's bounds. A burst that is not given is a tenth of a
- * second's worth: a request larger than that passes in debt (core/bucket.h). */
-static int set_rate(const struct config_option *o, const char *text,
-                    int (*read)(const char *, uint64_t *), uint64_t *rate, uint64_t *burst,
-                    struct err *e)
-{
-    size_t n = strcspn(text, ":");
-    char head[64];
-    int ret;
-
-    if (n >= sizeof head)
-        return config_option_err(o, e, "\"%.60s\" is not a rate", text);
-    memcpy(head, text, n);
-    head[n] = '\0';
-    ret = value_bounded(o, head, "rate", read, rate, e);
-    if (ret)
-        return ret;
-    if (text[n])
-        return value_bounded(o, text + n + 1, "burst", read, burst, e);
-    *burst = *rate < 10 ? 1 : *rate / 10;
-    return 0;
-}
-
 static int set_bw(const struct config_option *o, const char *text, void *field, struct err *e)
 {
     struct config_disk *d = field;
 
-    return set_rate(o, text, units_bytes, &d->bw, &d->bw_burst, e);
+    return value_rate(o, text, units_bytes, &d->bw, &d->bw_burst, e);
 }
 
 static int set_iops(const struct config_option *o, const char *text, void *field, struct err *e)
 {
     struct config_disk *d = field;
 
-    return set_rate(o, text, units_number, &d->iops, &d->iops_burst, e);
+    return value_rate(o, text, units_number, &d->iops, &d->iops_burst, e);
 }
 
 #define FIELD(f)      .offset = offsetof(struct config_disk, f), .flags = OPTION_KEY

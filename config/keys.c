@@ -21,7 +21,7 @@ int config_keys_split(const struct config_option *o, const char *text, struct co
     if (strlen(text) >= room)
         return err_set(e, EINVAL,
                        "option --%s: %.60s: too long: all of them together take at most %zu bytes: "
-                       "use shorter paths",
+                       "use shorter names",
                        o->name, text, sizeof texts->bytes - 1);
     words->name = to;
     for (; *text; text++) {
@@ -65,14 +65,14 @@ static int key_unknown(const struct config_option *o, const char *name, const ch
     if (!*word)
         return err_set(e, EINVAL,
                        "option --%s: %.60s: no key behind a comma: leave the comma out, or write "
-                       "two for one in a path",
+                       "two for one in a name",
                        o->name, name);
     if (near)
         return err_set(e, EINVAL, "option --%s: %.60s: unknown key \"%.60s\": did you mean %s?",
                        o->name, name, word, near);
     return err_set(e, EINVAL,
                    "option --%s: %.60s: unknown key \"%.60s\": give %s, and two commas for one in "
-                   "a path",
+                   "a name",
                    o->name, name, word, list);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "config/disk.h"
+#include "config/net.h"
 #include "config/values.h"
 #include "core/num.h"
 
@@ -136,6 +137,11 @@ static const struct config_option options[] = {
       .hint = "name a disk image or block device, as in -d root.img or -d root.img,ro",
       .keys = config_disk_keys, .keys_n = CONFIG_DISK_KEYS,
       FIELD(disks), .set = config_disk_set, .flags = OPTION_REPEATABLE },
+    { .section = "Devices", .name = "net", .letter = 'n', .metavar = "tap=NAME|fd=N[,KEY]...",
+      .help = "a tap: eth0, eth1, ...",
+      .hint = "name a tap or give an open one, as in -n tap=tap0 or -n fd=3",
+      .keys = config_net_keys, .keys_n = CONFIG_NET_KEYS,
+      FIELD(nets), .set = config_net_set, .flags = OPTION_REPEATABLE },
 
     { .section = "Life", .name = "timeout", .metavar = "TIME",
       .preset = "0", .min = "0", .max = "8760h",

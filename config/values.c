@@ -66,6 +66,27 @@ int value_duration(const struct config_option *o, const char *text, void *field,
     return ret;
 }
 
+int value_rate(const struct config_option *o, const char *text,
+               int (*read)(const char *, uint64_t *), uint64_t *rate, uint64_t *burst,
+               struct err *e)
+{
+    size_t n = strcspn(text, ":");
+    char head[64];
+    int ret;
+
+    if (n >= sizeof head)
+        return config_option_err(o, e, "\"%.60s\" is not a rate", text);
+    memcpy(head, text, n);
+    head[n] = '\0';
+    ret = value_bounded(o, head, "rate", read, rate, e);
+    if (ret)
+        return ret;
+    if (text[n])
+        return value_bounded(o, text + n + 1, "burst", read, burst, e);
+    *burst = *rate < 10 ? 1 : *rate / 10;
+    return 0;
+}
+
 int value_choose(const struct config_option *o, const char *text, unsigned *place,
                  const char **rest, struct err *e)
 {

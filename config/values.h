@@ -32,6 +32,12 @@ int value_choice(const struct config_option *o, const char *text, void *field, s
 int value_bounded(const struct config_option *o, const char *text, const char *what,
                   int (*read)(const char *, uint64_t *), uint64_t *v, struct err *e);
 
+/* "RATE" or "RATE:BURST", both within the row's bounds. A burst that is not given is a tenth of a
+ * second's worth, at least 1: what is larger than that passes in debt (core/bucket.h). */
+int value_rate(const struct config_option *o, const char *text,
+               int (*read)(const char *, uint64_t *), uint64_t *rate, uint64_t *burst,
+               struct err *e);
+
 /* The place of text among the row's words; *rest is what a word "prefix:ARG" leaves, else NULL. */
 int value_choose(const struct config_option *o, const char *text, unsigned *place,
                  const char **rest, struct err *e);

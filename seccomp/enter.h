@@ -12,7 +12,8 @@
 
 #include "core/err.h"
 
-/* A device's thread has the device's role; a disk without io_uring makes other calls. policy.c
+/* A device's thread has the device's role; a disk without io_uring, or a network card with vhost,
+ * makes other calls. policy.c
  * names them in this order. */
 enum seccomp_role {
     SECCOMP_MAIN,
@@ -20,6 +21,8 @@ enum seccomp_role {
     SECCOMP_CONSOLE,
     SECCOMP_BLK,
     SECCOMP_BLK_SYNC,
+    SECCOMP_NET,
+    SECCOMP_VHOST,
     SECCOMP_ROLES,
 };
 

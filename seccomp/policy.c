@@ -14,7 +14,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/vhost.h>
 #include <seccomp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -34,12 +36,16 @@
 #define URING   (1u << SECCOMP_BLK)
 #define SYNC    (1u << SECCOMP_BLK_SYNC)
 #define BLK     (URING | SYNC)
-#define DEVICES (CONSOLE | BLK)
+#define OWN     (1u << SECCOMP_NET)
+#define VHOST   (1u << SECCOMP_VHOST)
+#define NET     (OWN | VHOST)
+#define DEVICES (CONSOLE | BLK | NET)
 #define ALL     (MAIN | VCPU | DEVICES)
 
 static const char *const role_names[SECCOMP_ROLES] = {
-    [SECCOMP_MAIN] = "main", [SECCOMP_VCPU] = "vcpu",        [SECCOMP_CONSOLE] = "console",
-    [SECCOMP_BLK] = "blk",   [SECCOMP_BLK_SYNC] = "blksync",
+    [SECCOMP_MAIN] = "main",   [SECCOMP_VCPU] = "vcpu",        [SECCOMP_CONSOLE] = "console",
+    [SECCOMP_BLK] = "blk",     [SECCOMP_BLK_SYNC] = "blksync", [SECCOMP_NET] = "net",
+    [SECCOMP_VHOST] = "vhost",
 };
 
 #define RARE_MAX  12
@@ -75,6 +81,8 @@ static const struct line policy[] = {
     /* --- a running guest --- */
     { VCPU, "ioctl", { IS(1, KVM_RUN) }, "kvm/vcpu.c vcpu_main", NULL },
     { URING, "io_uring_enter", { { 0 } }, "host/uring.c uring_round", NULL },
+    { OWN, "readv", { { 0 } }, "virtio/netio.c rx_read", NULL },
+    { OWN, "writev", { { 0 } }, "virtio/netio.c tx_write", NULL },
     { SYNC, "preadv", { { 0 } }, "host/disk.c sync_start", NULL },
     { SYNC, "pwritev", { { 0 } }, "host/disk.c sync_start", NULL },
     { SYNC, "fdatasync", { { 0 } }, "host/disk.c sync_start", NULL },
@@ -87,7 +95,20 @@ static const struct line policy[] = {
     { ALL, "futex", { FUTEX(FUTEX_WAIT) }, "pthread_mutex_lock; pthread_cond_wait of core/loop.c; pthread_join", NULL },
     { CONSOLE, "timerfd_settime", { { 0 } }, "virtio/console.c knock_timer", NULL },
     { BLK, "timerfd_settime", { { 0 } }, "virtio/blk.c blk_set_timer", NULL },
-    { MAIN | CONSOLE, "epoll_ctl", { { 0 } }, "core/loop.c loop_arm", NULL },
+    { OWN, "timerfd_settime", { { 0 } }, "virtio/netio.c timer_set", NULL },
+    { MAIN | CONSOLE | NET, "epoll_ctl", { { 0 } }, "core/loop.c loop_arm", NULL },
+    { NET, "ioctl", { IS(1, TUNSETOFFLOAD) }, "host/tap.c tap_set_offload", NULL },
+    { NET, "ioctl", { IS(1, TUNSETTXFILTER) }, "host/tap.c tap_set_filter", NULL },
+    { NET, "ioctl", { IS(1, TUNSETQUEUE) }, "host/tap.c tap_set_queue", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_SET_FEATURES) }, "host/vhost.c vhost_start", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_SET_VRING_NUM) }, "host/vhost.c vhost_start", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_SET_VRING_BASE) }, "host/vhost.c vhost_start", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_SET_VRING_ADDR) }, "host/vhost.c vhost_start", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_SET_VRING_KICK) }, "host/vhost.c vhost_start", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_SET_VRING_CALL) }, "host/vhost.c vhost_start", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_SET_VRING_ERR) }, "host/vhost.c vhost_start", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_NET_SET_BACKEND) }, "host/vhost.c vhost_start, vhost_stop", NULL },
+    { VHOST, "ioctl", { IS(1, VHOST_GET_VRING_BASE) }, "host/vhost.c vhost_stop", NULL },
     { CONSOLE, "ioctl", { IS(1, TIOCGWINSZ) }, "host/stream.c stream_size", NULL },
 
     /* --- main: signals, timers, the end --- */
@@ -118,7 +139,7 @@ static const struct line policy[] = {
     /* --- what goes wrong --- */
     { MAIN, "madvise", { IS(2, MADV_FREE) }, "musl's free: whole pages of a slot; vmm.c free_all",
       "depends on an allocation's size, and on what lay beside it" },
-    { VCPU | BLK, "writev", { { 0 } }, "musl's assert: virtio/mmio.c, virtio/blk.c", "a failed assertion is a bug" },
+    { VCPU | BLK | VHOST, "writev", { { 0 } }, "musl's assert: virtio/mmio.c, virtio/blk.c, virtio/queue.c", "a failed assertion is a bug" },
     { ALL, "clock_gettime", { { 0 } }, "core/log.c log_allow; virtio/console.c now_ms",
       "the vDSO answers, unless the host's clock source has no user-space part" },
     { VCPU | DEVICES, "exit_group", { { 0 } }, "vmm.c on_fatal: a forbidden call was tried",

@@ -24,7 +24,7 @@ static void dev_serve(struct virtio_queue *q)
 {
     struct virtio_dev *d = q->dev;
 
-    if (d->active && !d->broken && virtq_running(&q->vq))
+    if (!d->broken && virtq_running(&q->vq))
         d->cls->kick(d, (unsigned)(q - d->queue));
 }
 
@@ -66,6 +66,7 @@ int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char
         struct virtio_queue *q = &d->queue[i];
 
         q->dev = d;
+        q->loop = loop;
         q->kick = (struct watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
                                   .events = EPOLLIN,
                                   .fn = dev_on_kick,
@@ -90,7 +91,8 @@ out:
 void virtio_fini(struct virtio_dev *d)
 {
     for (unsigned i = 0; d->queue && i < d->nq; i++) {
-        loop_del(d->loop, &d->queue[i].kick);
+        if (d->queue[i].loop)
+            loop_del(d->queue[i].loop, &d->queue[i].kick);
         if (d->queue[i].kick.fd >= 0)
             close(d->queue[i].kick.fd);
     }
@@ -100,6 +102,16 @@ void virtio_fini(struct virtio_dev *d)
     d->queue = NULL;
     d->irqfd = -1;
     pthread_mutex_destroy(&d->cfg_lock);
+}
+
+int virtio_place(struct virtio_dev *d, unsigned q, struct loop *loop)
+{
+    struct virtio_queue *queue = &d->queue[q];
+
+    loop_del(queue->loop, &queue->kick);
+    queue->loop = loop;
+    queue->kick.events = EPOLLIN;
+    return loop_add(loop, &queue->kick);
 }
 
 uint64_t virtio_offered(const struct virtio_dev *d)
@@ -153,7 +165,7 @@ int virtio_take_kick(struct virtio_dev *d, unsigned q)
 {
     int fd = d->queue[q].kick.fd;
 
-    loop_del(d->loop, &d->queue[q].kick);
+    loop_del(d->queue[q].loop, &d->queue[q].kick);
     /* io_uring gives a non-blocking file's EAGAIN back, where we want it to wait. */
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     return fd;
@@ -230,12 +242,61 @@ void virtio_write_config(struct virtio_dev *d, unsigned off, const void *data, u
         loop_call(d->loop, cross_write_config, &c);
 }
 
+/* What is done with a queue, on its loop. */
+struct queue_call {
+    struct virtio_queue *queue;
+    const struct virtq_setup *setup;
+    struct rbuf *r;
+    struct wbuf *w;
+    struct err e;
+    int ret;
+};
+
+static void queue_call(void (*fn)(void *), struct queue_call *c)
+{
+    if (c->queue->loop == c->queue->dev->loop)
+        fn(c);
+    else
+        loop_call(c->queue->loop, fn, c);
+}
+
+static void queue_start(void *arg)
+{
+    struct queue_call *c = arg;
+    const struct virtio_dev *d = c->queue->dev;
+
+    c->ret = virtq_start(&c->queue->vq, d->mem, c->setup, d->cls->qmax, &c->e);
+}
+
+static void queue_stop(void *arg)
+{
+    virtq_stop(&((struct queue_call *)arg)->queue->vq);
+}
+
+static void queue_serve(void *arg)
+{
+    dev_serve(((struct queue_call *)arg)->queue);
+}
+
+static void queue_save(void *arg)
+{
+    struct queue_call *c = arg;
+
+    if (virtq_running(&c->queue->vq))
+        virtq_save(&c->queue->vq, c->w);
+}
+
+static void queue_load(void *arg)
+{
+    struct queue_call *c = arg;
+
+    c->ret = virtq_running(&c->queue->vq) ? virtq_load(&c->queue->vq, c->r) : 0;
+}
+
 /* Starts every queue the driver made ready (size 0: it did not). 0 or -EPROTO. */
 static int dev_start_queues(struct virtio_dev *d, uint64_t features,
                             const struct virtq_setup *setup)
 {
-    struct err e;
-
     for (unsigned i = 0; i < d->nq; i++) {
         struct virtq_setup s = setup[i];
 
@@ -243,8 +304,11 @@ static int dev_start_queues(struct virtio_dev *d, uint64_t features,
             continue;
         s.indirect = features & VIRTIO_F_INDIRECT_DESC;
         s.event_idx = features & VIRTIO_F_EVENT_IDX;
-        if (virtq_start(&d->queue[i].vq, d->mem, &s, d->cls->qmax, &e)) {
-            virtio_fail(d, "queue %u: %s", i, e.msg);
+        struct queue_call c = { .queue = &d->queue[i], .setup = &s };
+
+        queue_call(queue_start, &c);
+        if (c.ret) {
+            virtio_fail(d, "queue %u: %s", i, c.e.msg);
             return -EPROTO;
         }
     }
@@ -267,7 +331,7 @@ static void cross_activate(void *arg)
         return;
     }
     for (unsigned i = 0; i < d->nq; i++)
-        if (virtq_running(&d->queue[i].vq))
+        if (c->setup[i].size)
             virtio_again(d, i);
 }
 
@@ -286,9 +350,9 @@ static void cross_reset(void *arg)
     if (d->active && d->cls->quiesce)
         d->cls->quiesce(d);
     d->active = false;
-    d->features = 0;
     for (unsigned i = 0; i < d->nq; i++)
-        virtq_stop(&d->queue[i].vq);
+        queue_call(queue_stop, &(struct queue_call){ .queue = &d->queue[i] });
+    d->features = 0;
     atomic_store(&d->broken, false);
     atomic_store(&d->isr, 0);
 }
@@ -307,7 +371,7 @@ static void cross_settle(void *arg)
     struct virtio_dev *d = c->dev;
 
     for (unsigned i = 0; d->cls->last_words && i < d->nq; i++)
-        dev_serve(&d->queue[i]);
+        queue_call(queue_serve, &(struct queue_call){ .queue = &d->queue[i] });
     if (d->active && d->cls->quiesce)
         d->cls->quiesce(d);
 }
@@ -332,8 +396,7 @@ static void cross_save(void *arg)
     wbuf_u32(c->w, d->cfg_gen);
     /* The queues of a broken device only wait for its reset. */
     for (unsigned i = 0; d->active && !d->broken && i < d->nq; i++)
-        if (virtq_running(&d->queue[i].vq))
-            virtq_save(&d->queue[i].vq, c->w);
+        queue_call(queue_save, &(struct queue_call){ .queue = &d->queue[i], .w = c->w });
     if (d->cls->save)
         d->cls->save(d, c->w);
 }
@@ -364,9 +427,13 @@ static void cross_load(void *arg)
     if (active && !d->broken) {
         if (dev_start_queues(d, c->features, c->setup))
             return;
-        for (unsigned i = 0; i < d->nq; i++)
-            if (virtq_running(&d->queue[i].vq) && virtq_load(&d->queue[i].vq, c->r))
+        for (unsigned i = 0; i < d->nq; i++) {
+            struct queue_call load = { .queue = &d->queue[i], .r = c->r };
+
+            queue_call(queue_load, &load);
+            if (load.ret)
                 return;
+        }
     }
     c->ret = d->cls->load ? d->cls->load(d, c->r) : 0;
     if (c->ret == 0 && c->r->overrun)
@@ -375,8 +442,8 @@ static void cross_load(void *arg)
     if (c->ret == 0 && d->isr)
         dev_signal(d->irqfd);
     /* Whatever the saved driver had made available is found by looking. */
-    for (unsigned i = 0; c->ret == 0 && active && i < d->nq; i++)
-        if (virtq_running(&d->queue[i].vq))
+    for (unsigned i = 0; c->ret == 0 && active && !d->broken && i < d->nq; i++)
+        if (c->setup[i].size)
             virtio_again(d, i);
 }
 

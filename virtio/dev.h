@@ -1,7 +1,8 @@
 /* What every virtio device has: its class, its queues, its configuration, its interrupt.
  *
- * A device lives on its I/O loop. vCPUs reach it through the transport alone, which crosses over
- * by loop_call; the few fields both sides touch are atomic or under cfg_lock, a leaf lock.
+ * A device lives on its I/O loop; a queue of it may live on another one. vCPUs reach it through the
+ * transport alone, which crosses over by loop_call; the few fields both sides touch are atomic or
+ * under cfg_lock, a leaf lock.
  */
 #ifndef MAYFLY_VIRTIO_DEV_H
 #define MAYFLY_VIRTIO_DEV_H
@@ -31,7 +32,8 @@ enum { VIRTIO_IRQ_QUEUE = 1, VIRTIO_IRQ_CONFIG = 2 };
 
 struct virtio_dev;
 
-/* One const record per device kind. All functions run on the device's loop. */
+/* One const record per device kind. All functions run on the device's loop, but kick on the
+ * queue's. */
 struct virtio_class {
     const char *name;
     uint32_t id;                /* section 5 */
@@ -56,6 +58,7 @@ struct virtio_class {
 
 struct virtio_queue {
     struct virtq vq;
+    struct loop *loop; /* that serves it: the device's, unless virtio_place gave it another */
     struct watch kick; /* its fd is the eventfd that KVM or the transport signals */
     struct virtio_dev *dev;
 };
@@ -73,10 +76,12 @@ struct virtio_dev {
     void (*signal)(struct virtio_dev *);
     /* The loop's. */
     uint64_t features; /* negotiated, from activate to reset */
-    bool active;
     struct log_limit limit;
     /* Shared with vCPUs. */
+    _Atomic bool active;
     _Atomic uint32_t isr;
+    _Atomic uint32_t
+        isr_always;      /* bits that read as set: who signals the irqfd sets none himself */
     _Atomic bool broken; /* needs a reset */
     pthread_mutex_t cfg_lock;
     uint32_t cfg_gen;
@@ -89,9 +94,14 @@ int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char
                 struct gmem *mem, struct loop *loop, struct err *e);
 void virtio_fini(struct virtio_dev *d);
 
+/* Has another loop serve queue q; it belongs to that one's thread while the device is active. What
+ * concerns the device as a whole stays with its own loop, which crosses to the other and never the
+ * other way round. 0 or -errno. Before any of them runs. */
+int virtio_place(struct virtio_dev *d, unsigned q, struct loop *loop);
+
 uint64_t virtio_offered(const struct virtio_dev *d);
 
-/* For the device, on its loop. */
+/* For the device, on any of its loops. */
 void virtio_interrupt(struct virtio_dev *d, uint32_t why);
 
 /* Breaks the device until the driver resets it: DEVICE_NEEDS_RESET (2.1), a config interrupt, a

@@ -193,7 +193,7 @@ static uint32_t mmio_read_reg(struct virtio_mmio *t, uint64_t off)
     case REG_QUEUE_READY:
         return q && q->ready;
     case REG_INTERRUPT_STATUS:
-        return atomic_load(&t->dev->isr);
+        return atomic_load(&t->dev->isr) | atomic_load(&t->dev->isr_always);
     case REG_STATUS:
         return mmio_read_status(t);
     case REG_SHM_LEN_LOW: /* no shared memory region: all ones (4.2.2.1) */

@@ -215,6 +215,15 @@ int virtq_pop(struct virtq *q, struct chain *c)
     return 1;
 }
 
+void virtq_unpop(struct virtq *q, uint16_t head)
+{
+    uint64_t bit = UINT64_C(1) << head % 64;
+
+    assert(q->in_flight[head / 64] & bit);
+    q->in_flight[head / 64] &= ~bit;
+    q->avail_next--;
+}
+
 void virtq_push(struct virtq *q, const struct chain *c, uint32_t written)
 {
     uint64_t bit = UINT64_C(1) << c->head % 64;
@@ -292,6 +301,20 @@ bool virtq_idle(const struct virtq *q)
         if (q->in_flight[i])
             return false;
     return true;
+}
+
+uint16_t virtq_lend(const struct virtq *q, void **desc, void **avail, void **used)
+{
+    assert(q->running && virtq_idle(q));
+    *desc = gmem_span(q->mem, q->setup.desc, 16 * (uint64_t)q->setup.size);
+    *avail = q->avail;
+    *used = q->used;
+    return q->avail_next;
+}
+
+void virtq_take_back(struct virtq *q, uint16_t next)
+{
+    q->avail_next = q->used_next = q->published = next;
 }
 
 void virtq_save(const struct virtq *q, struct wbuf *w)

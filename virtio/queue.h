@@ -62,6 +62,10 @@ static inline bool virtq_running(const struct virtq *q)
  * iov_max at least the queue's size. */
 int virtq_pop(struct virtq *q, struct chain *c);
 
+/* Takes the pop of the chain with this head back, which of those popped and not pushed must be the
+ * last: the next pop finds it again. */
+void virtq_unpop(struct virtq *q, uint16_t head);
+
 /* Gives a chain back with the number of bytes written to it, at most c->writable. The guest sees
  * it after virtq_publish. */
 void virtq_push(struct virtq *q, const struct chain *c, uint32_t written);
@@ -87,6 +91,12 @@ void virtq_watch(struct virtq *q, uint16_t n);
 
 /* Whether no chain is held by the device. */
 bool virtq_idle(const struct virtq *q);
+
+/* Somebody else serves a running, idle queue from here on, beginning with the entry of the avail
+ * ring that is returned; *desc, *avail and *used are our addresses of its parts. Nothing of the
+ * above may be called until he stopped and told which entry is next. */
+uint16_t virtq_lend(const struct virtq *q, void **desc, void **avail, void **used);
+void virtq_take_back(struct virtq *q, uint16_t next);
 
 /* The indices of a running, idle queue. Load: after virtq_start; 0 or -EPROTO. */
 void virtq_save(const struct virtq *q, struct wbuf *w);

@@ -113,7 +113,9 @@ static void some_value(struct input *in, char *buf, size_t max)
  * value that one of them takes, or nearly. */
 static void some_keys(const struct config_option *o, struct input *in, char *buf, size_t max)
 {
-    static const char *const names[] = { "d", "a,,b", "/dev/x=y:z", ",,", "", "ro" };
+    static const char *const disks[] = { "d", "a,,b", "/dev/x=y:z", ",,", "", "ro" };
+    static const char *const nets[] = { "tap=t",       "fd=3", "tap=a,,b", "fd=4", "tap=tap0",
+                                        "fd=12345678", "tap=", "fd=2",     "t",    "tap=%" };
     static const char *const values[] = {
         "",
         "=",
@@ -134,9 +136,21 @@ static void some_keys(const struct config_option *o, struct input *in, char *buf
         "=12345678901234567890",
         "=1K:x",
         "=2",
+        "=on",
+        "=off",
+        "=1400",
+        "=65535",
+        "=16",
+        "=52:54:00:12:34:56",
+        "=02:00:00:00:00:0A",
+        "=01:00:00:00:00:00",
+        "=00:00:00:00:00:00",
+        "=52:54:00:12:34",
     };
     char text[40];
-    size_t used = (size_t)snprintf(buf, max, "%s", names[in_below(in, ARRAY_LEN(names))]);
+    const char *name = o->letter == 'n' ? nets[in_below(in, ARRAY_LEN(nets))]
+                                        : disks[in_below(in, ARRAY_LEN(disks))];
+    size_t used = (size_t)snprintf(buf, max, "%s", name);
 
     for (unsigned n = in_u8(in) % 8; n; n--) {
         const struct config_option *k = &o->keys[in_below(in, (unsigned)o->keys_n)];
@@ -237,6 +251,44 @@ static void check_disks(const struct config *c)
     }
 }
 
+static void check_net(const struct config *c, unsigned i)
+{
+    const struct config_net *net = &c->nets.net[i];
+
+    FUZZ_CHECK(net->tap ? net->fd == -1 : net->fd >= 3 && net->fd != c->ready_fd, "end of %u", i);
+    FUZZ_CHECK(!net->tap || (is_part(&c->nets.texts, net->tap) && *net->tap), "tap of %u", i);
+    FUZZ_CHECK(!net->tap || (strlen(net->tap) <= 15 && !strpbrk(net->tap, "/%: \t\n\v\f\r\xa0")),
+               "tap of %u", i);
+    FUZZ_CHECK(!net->mac_given || (!(net->mac[0] & 1) && memcmp(net->mac, "\0\0\0\0\0", 6)),
+               "address of %u", i);
+    FUZZ_CHECK(net->mtu == 0 || (net->mtu >= 68 && net->mtu <= 65535), "mtu of %u", i);
+    FUZZ_CHECK(net->queues >= 1 && net->queues <= (net->tap ? 16 : 1) && net->queues <= c->cpus,
+               "queues of %u", i);
+    FUZZ_CHECK(is_limit(net->rx_bw, net->rx_bw_burst) && is_limit(net->tx_bw, net->tx_bw_burst) &&
+                   is_limit(net->rx_pps, net->rx_pps_burst) &&
+                   is_limit(net->tx_pps, net->tx_pps_burst),
+               "%u", i);
+    FUZZ_CHECK(net->vhost == CONFIG_OFF || (net->vhost == CONFIG_ON &&
+                                            !(net->rx_bw | net->tx_bw | net->rx_pps | net->tx_pps)),
+               "vhost of %u", i);
+    for (unsigned j = 0; j < i; j++) {
+        const struct config_net *other = &c->nets.net[j];
+
+        FUZZ_CHECK(!net->tap || !other->tap || strcmp(net->tap, other->tap), "%u and %u", i, j);
+        FUZZ_CHECK(net->tap || net->fd != other->fd, "%u and %u", i, j);
+        FUZZ_CHECK(!net->mac_given || !other->mac_given || memcmp(net->mac, other->mac, 6),
+                   "address of %u and %u", i, j);
+    }
+}
+
+static void check_nets(const struct config *c)
+{
+    FUZZ_CHECK(c->nets.n <= CONFIG_NET_MAX && c->nets.texts.used <= sizeof c->nets.texts.bytes,
+               "%u", c->nets.n);
+    for (unsigned i = 0; i < c->nets.n; i++)
+        check_net(c, i);
+}
+
 static void check_config(const struct words *w, const struct config *c)
 {
     uint64_t unit = c->hugepages ? 2 * MIB : 4 * KIB;
@@ -264,6 +316,7 @@ static void check_config(const struct words *w, const struct config *c)
     FUZZ_CHECK(c->grace_ms >= 0 && c->grace_ms <= INT64_C(8760) * 3600000, "grace");
     FUZZ_CHECK(c->ready_fd == -1 || c->ready_fd >= 3, "ready-fd %d", c->ready_fd);
     check_disks(c);
+    check_nets(c);
 }
 
 static void check_err(const struct err *e)
@@ -330,7 +383,9 @@ void fuzz_one(struct input *in)
     FUZZ_CHECK(ret || (c.given == again.given && c.kernel == again.kernel && c.cpus == again.cpus &&
                        c.memory == again.memory && !strcmp(c.cmdline, again.cmdline) &&
                        c.disks.n == again.disks.n &&
-                       !memcmp(&c.disks.texts, &again.disks.texts, sizeof c.disks.texts)),
+                       !memcmp(&c.disks.texts, &again.disks.texts, sizeof c.disks.texts) &&
+                       c.nets.n == again.nets.n &&
+                       !memcmp(&c.nets.texts, &again.nets.texts, sizeof c.nets.texts)),
                "read again: another configuration");
     if (!helped && !ret && c.command == CONFIG_HELP) {
         FILE *out = fopen("/dev/null", "w");

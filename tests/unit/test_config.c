@@ -90,6 +90,7 @@ static void defaults(void **state)
     assert_int_equal(c.console.kind, CONFIG_CONSOLE_STDIO);
     assert_null(c.console.path);
     assert_int_equal(c.disks.n, 0);
+    assert_int_equal(c.nets.n, 0);
     assert_int_equal(c.timeout_ms, 0);
     assert_int_equal(c.grace_ms, 3000);
     assert_null(c.pidfile);
@@ -298,6 +299,10 @@ static void long_and_odd_words_leave_errors_whole(void **state)
         "run -dx,bw=",
         "run -dx,bw=1:",
         "run -dx,queues=",
+        "run -n ",
+        "run -ntap=",
+        "run -nfd=",
+        "run -ntap=x,",
     };
     char line[6000], odd[5000];
     struct config c;

@@ -1,0 +1,570 @@
+/* virtio-net (virtio 1.2, section 5.1); see net.h.
+ *
+ *   queue 0, 1    receive and transmit of pair 0   loop 0
+ *   queue 2, 3    of pair 1                        loop 1
+ *     ...
+ *   queue 2 * N   control                          loop 0; queue 2 where the driver has no MQ
+ *
+ * Each pair has a file of the tap and moves its frames by itself (netio.c), or vhost does so in the
+ * host's kernel (host/vhost.c). Here is what concerns the card as a whole: features, which pairs
+ * are on, what the driver wants to receive (netctl.c), the link, the counters.
+ *
+ * What the driver negotiated is told to the tap, so that frames come as the driver can take them:
+ * whole segments and unfinished checksums, or neither. What it sends is judged by the same word.
+ *
+ * While vhost serves a pair nothing tells us of interrupts it makes, and a driver ignores one whose
+ * status reads 0: so the queues' bit then always reads 1.
+ */
+#include "virtio/net.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/num.h"
+#include "virtio/netctl.h"
+#include "virtio/netio.h"
+
+#define CTL_BURST 16 /* commands of a round */
+
+#define LINK_UP 1 /* of status */
+
+struct net_config { /* 5.1.4 */
+    uint8_t mac[6];
+    uint16_t status, max_pairs, mtu;
+};
+_Static_assert(sizeof(struct net_config) == 12, "as in the spec");
+
+struct net {
+    struct virtio_dev dev;
+    struct tap *tap;
+    struct vhost *vhost;  /* of each pair; NULL: our own threads do it */
+    struct watch *broken; /* of each pair with vhost: it refused the rings */
+    uint16_t told_mtu;    /* by the user; 0: the interface's */
+    uint8_t mac[6];       /* at first */
+    struct net_ctl ctl;
+    _Atomic uint64_t features; /* the driver's, without the offloads it switched off */
+    _Atomic uint16_t mtu;      /* the interface's */
+    struct net_limit rx_limit, tx_limit;
+    struct watch link;
+    struct log_limit limit;
+    _Atomic uint64_t ctl_kicks, ctl_interrupts; /* of the control queue */
+    struct iovec popped[NET_QMAX];
+    struct net_pair *pair; /* tap->n of them */
+};
+
+static struct net *net_of(struct virtio_dev *d)
+{
+    return CONTAINER_OF(d, struct net, dev);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* The tap refused what the guest asked for: it is told to the host's people, and things go on as
+ * they are. */
+static void net_tell(struct net *n, const char *what, int ret)
+{
+    uint32_t dropped;
+
+    if (ret && !n->tap->link.gone && log_allow(&n->limit, &dropped))
+        log_warn("net %s: %s: %s", n->tap->name, what, strerror(-ret));
+}
+
+/* --- pairs -------------------------------------------------------------------------------- */
+
+static void vhost_pair_on(struct net *n, struct net_pair *p, bool on)
+{
+    struct vhost *v = &n->vhost[p - n->pair];
+    struct vhost_ring ring[VHOST_RINGS];
+    uint16_t base[VHOST_RINGS];
+    struct virtio_queue *q = &n->dev.queue[p->rxq];
+
+    if (p->on == on)
+        return;
+    p->on = on;
+    if (!on) {
+        vhost_stop(v, base);
+        for (unsigned i = 0; i < VHOST_RINGS; i++) {
+            virtq_take_back(&q[i].vq, base[i]);
+            loop_mod(p->loop, &q[i].kick, EPOLLIN);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < VHOST_RINGS; i++) {
+        loop_mod(p->loop, &q[i].kick, 0); /* its kicks are vhost's */
+        ring[i] = (struct vhost_ring){ .size = q[i].vq.setup.size,
+                                       .kick = q[i].kick.fd,
+                                       .call = n->dev.irqfd,
+                                       .broken = n->broken[p - n->pair].fd };
+        ring[i].base = virtq_lend(&q[i].vq, &ring[i].desc, &ring[i].avail, &ring[i].used);
+    }
+    int ret = vhost_start(v, n->dev.features, ring, p->file);
+
+    if (ret) {
+        p->on = false;
+        virtio_fail(&n->dev, "vhost does not take its queues: %s", strerror(-ret));
+    }
+}
+
+static void pair_start(void *arg)
+{
+    net_pair_start(arg);
+}
+
+static void pair_stop(void *arg)
+{
+    net_pair_stop(arg);
+}
+
+static void net_pair_switch(struct net *n, unsigned i, bool on)
+{
+    struct net_pair *p = &n->pair[i];
+
+    /* The driver may have set up only some of the queues. */
+    if (on && !(virtq_running(&n->dev.queue[p->rxq].vq) && virtq_running(&n->dev.queue[p->txq].vq)))
+        return;
+    if (n->vhost)
+        vhost_pair_on(n, p, on);
+    else if (i == 0)
+        (on ? pair_start : pair_stop)(p);
+    else
+        loop_call(p->loop, on ? pair_start : pair_stop, p);
+}
+
+/* Has the first `pairs` move frames and the others rest. A queue of the tap is attached before its
+ * pair reads, and detached after: one that is not can only be asked in vain. */
+static void net_set_pairs(struct net *n, unsigned pairs)
+{
+    for (unsigned i = n->tap->n; i-- > pairs;) {
+        net_pair_switch(n, i, false);
+        if (i) /* the first may stay: it rests unread */
+            net_tell(n, "a queue can't be switched off", tap_set_queue(n->tap, i, false));
+    }
+    for (unsigned i = 0; i < pairs; i++) {
+        net_tell(n, "a queue can't be switched on", tap_set_queue(n->tap, i, true));
+        net_pair_switch(n, i, true);
+    }
+    atomic_store(&n->dev.isr_always, n->vhost && pairs ? VIRTIO_IRQ_QUEUE : 0);
+}
+
+/* --- what the driver asks for ------------------------------------------------------------- */
+
+static void net_apply_filter(struct net *n)
+{
+    struct tap_filter f;
+
+    net_ctl_filter(&n->ctl, &f);
+    net_tell(n, "what is received can't be filtered", tap_set_filter(n->tap, &f));
+}
+
+static void net_apply_offloads(struct net *n)
+{
+    static const uint64_t all = NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |
+                                NET_F_GUEST_USO4 | NET_F_GUEST_USO6;
+    uint64_t features = (n->dev.features & ~all) | n->ctl.offloads;
+
+    net_tell(n, "offloads can't be set", tap_set_offload(n->tap, net_offloads(features)));
+    atomic_store(&n->features, features);
+}
+
+static void net_apply(struct net *n, int changes)
+{
+    if (changes & NET_CTL_MAC)
+        virtio_set_config(&n->dev, offsetof(struct net_config, mac), n->ctl.mac, sizeof n->ctl.mac);
+    if (changes & NET_CTL_FILTER)
+        net_apply_filter(n);
+    if (changes & NET_CTL_OFFLOADS)
+        net_apply_offloads(n);
+    if (changes & NET_CTL_PAIRS)
+        net_set_pairs(n, n->ctl.pairs);
+}
+
+static unsigned net_ctl_queue(const struct net *n)
+{
+    return n->dev.features & NET_F_MQ ? 2 * n->tap->n : 2;
+}
+
+/* Whether there may be more. */
+static bool ctl_round(struct net *n, unsigned q, struct virtq *vq)
+{
+    for (unsigned i = 0; i < CTL_BURST; i++) {
+        struct chain c = { .iov = n->popped, .iov_max = NET_QMAX };
+        int ret = virtq_pop(vq, &c);
+
+        if (ret < 0)
+            virtio_fail(&n->dev, "queue %u: %s", q, vq->fault);
+        if (ret > 0 && cursor_left(&c.w) == 0)
+            virtio_fail(&n->dev, "queue %u: a command has no room for its answer", q);
+        if (ret <= 0 || n->dev.broken)
+            return false;
+        int changes = net_ctl_command(&n->ctl, &c.r);
+        uint8_t ack = changes < 0;
+
+        if (changes > 0)
+            net_apply(n, changes);
+        cursor_put(&c.w, &ack, sizeof ack);
+        virtq_push(vq, &c, sizeof ack);
+    }
+    return true;
+}
+
+static void net_control(struct net *n, unsigned q)
+{
+    struct virtq *vq = &n->dev.queue[q].vq;
+    bool more;
+
+    n->ctl_kicks++;
+    virtq_disarm(vq);
+    do
+        more = ctl_round(n, q, vq);
+    while (!more && !n->dev.broken && virtq_rearm(vq));
+    if (!n->dev.broken && virtq_publish(vq)) {
+        n->ctl_interrupts++;
+        virtio_interrupt(&n->dev, VIRTIO_IRQ_QUEUE);
+    }
+    if (more)
+        virtio_again(&n->dev, q);
+}
+
+static void net_kick(struct virtio_dev *d, unsigned q)
+{
+    struct net *n = net_of(d);
+
+    if (q == net_ctl_queue(n))
+        net_control(n, q);
+    else if (q / 2 < n->tap->n && !n->vhost)
+        (q % 2 ? net_pair_tx : net_pair_rx)(&n->pair[q / 2]);
+}
+
+/* --- the link ----------------------------------------------------------------------------- */
+
+/* Puts what became of the interface into the configuration. */
+static void net_tell_link(struct net *n)
+{
+    const struct tap_link *l = &n->tap->link;
+    struct net_config c;
+    uint16_t mtu = n->told_mtu ? (uint16_t)min_u64(n->told_mtu, l->mtu) : l->mtu;
+
+    atomic_store(&n->mtu, l->mtu);
+    memcpy(&c, n->dev.cfg, sizeof c);
+    c.status = l->up && !l->gone ? LINK_UP : 0;
+    c.mtu = mtu;
+    virtio_set_config(&n->dev, offsetof(struct net_config, status), &c.status, sizeof c.status);
+    virtio_set_config(&n->dev, offsetof(struct net_config, mtu), &c.mtu, sizeof c.mtu);
+}
+
+static void net_on_link(struct watch *w, uint32_t revents)
+{
+    struct net *n = w->arg;
+
+    (void)revents;
+    if (!tap_read_link(n->tap))
+        return;
+    const struct tap_link *l = &n->tap->link;
+
+    log_info("net %s: %s, MTU %u", n->tap->name,
+             l->gone ? "deleted"
+             : l->up ? "up"
+                     : "down",
+             l->mtu);
+    net_tell_link(n);
+}
+
+static void net_on_broken(struct watch *w, uint32_t revents)
+{
+    struct net *n = w->arg;
+    uint64_t count;
+
+    (void)revents;
+    if (read(w->fd, &count, sizeof count) == sizeof count)
+        virtio_fail(&n->dev, "vhost found a rule broken");
+}
+
+/* --- the device --------------------------------------------------------------------------- */
+
+static int net_activate(struct virtio_dev *d)
+{
+    struct net *n = net_of(d);
+
+    net_ctl_init(&n->ctl, d->features, (uint16_t)n->tap->n, n->mac);
+    net_apply(n, NET_CTL_MAC | NET_CTL_FILTER | NET_CTL_OFFLOADS | NET_CTL_PAIRS);
+    return 0;
+}
+
+static void net_quiesce(struct virtio_dev *d)
+{
+    net_set_pairs(net_of(d), 0);
+}
+
+static void limit_save(struct net_limit *l, uint64_t now, struct wbuf *w)
+{
+    bucket_save(&l->bytes, now, w);
+    bucket_save(&l->frames, now, w);
+}
+
+static int limit_load(struct net_limit *l, uint64_t now, struct rbuf *r)
+{
+    int ret = bucket_load(&l->bytes, now, r);
+
+    return ret ? ret : bucket_load(&l->frames, now, r);
+}
+
+static void net_save(const struct virtio_dev *d, struct wbuf *w)
+{
+    struct net *n = CONTAINER_OF(d, struct net, dev);
+    uint64_t now = now_ns();
+
+    wbuf_u32(w, n->tap->n);
+    limit_save(&n->rx_limit, now, w);
+    limit_save(&n->tx_limit, now, w);
+    wbuf_bytes(w, n->mac, sizeof n->mac);
+    net_ctl_save(&n->ctl, w);
+}
+
+static int net_load(struct virtio_dev *d, struct rbuf *r)
+{
+    struct net *n = net_of(d);
+    uint64_t now = now_ns();
+    uint8_t mac[6];
+
+    if (rbuf_u32(r) != n->tap->n || limit_load(&n->rx_limit, now, r) ||
+        limit_load(&n->tx_limit, now, r))
+        return -EPROTO;
+    rbuf_bytes(r, mac, sizeof mac); /* the guest's, whatever it is called here */
+    net_ctl_init(&n->ctl, d->features, (uint16_t)n->tap->n, mac);
+    if (net_ctl_load(&n->ctl, r))
+        return -EPROTO;
+    memcpy(n->mac, mac, sizeof mac);
+    memcpy(n->dev.cfg + offsetof(struct net_config, mac), n->ctl.mac, sizeof n->ctl.mac);
+    if (d->active && !d->broken)
+        net_apply(n, NET_CTL_FILTER | NET_CTL_OFFLOADS | NET_CTL_PAIRS);
+    return 0;
+}
+
+static void stats_add(struct net_stats *to, const struct net_stats *s)
+{
+    to->rx_packets += s->rx_packets;
+    to->rx_bytes += s->rx_bytes;
+    to->tx_packets += s->tx_packets;
+    to->tx_bytes += s->tx_bytes;
+    to->kicks += s->kicks;
+    to->interrupts += s->interrupts;
+    for (unsigned i = 0; i < NET_DROPS; i++) {
+        to->rx_drop[i] += s->rx_drop[i];
+        to->tx_drop[i] += s->tx_drop[i];
+    }
+}
+
+struct stats_call {
+    const struct net_stats *from;
+    struct net_stats *to;
+};
+
+static void stats_cross(void *arg)
+{
+    struct stats_call *c = arg;
+
+    stats_add(c->to, c->from);
+}
+
+void net_stats(struct virtio_dev *d, struct net_stats *s)
+{
+    struct net *n = net_of(d);
+
+    *s = (struct net_stats){ .kicks = n->ctl_kicks, .interrupts = n->ctl_interrupts };
+    for (unsigned i = 0; i < n->tap->n; i++)
+        loop_call(n->pair[i].loop, stats_cross, &(struct stats_call){ &n->pair[i].stats, s });
+}
+
+/* One line at the end, for whoever asked for such. */
+static void net_log(struct net *n)
+{
+    static const char *const why[NET_DROPS] = {
+        [NET_DROP_SHORT] = "short",     [NET_DROP_LONG] = "long",
+        [NET_DROP_CSUM] = "checksum",   [NET_DROP_GSO] = "segmentation",
+        [NET_DROP_REFUSED] = "refused", [NET_DROP_DOWN] = "down",
+        [NET_DROP_NO_ROOM] = "no room",
+    };
+    struct net_stats s;
+    char drops[256] = "";
+    size_t used = 0;
+
+    if (!log_enabled(LOG_DEBUG))
+        return;
+    net_stats(&n->dev, &s);
+    for (unsigned i = NET_PASS + 1; i < NET_DROPS; i++) {
+        if (s.tx_drop[i] + s.rx_drop[i])
+            used += (size_t)snprintf(drops + used, sizeof drops - used, ", dropped (%s) %" PRIu64,
+                                     why[i], s.tx_drop[i] + s.rx_drop[i]);
+        assert(used < sizeof drops);
+    }
+    log_debug("%s: received %" PRIu64 " frames of %" PRIu64 " bytes, sent %" PRIu64 " of %" PRIu64
+              "%s; kicks %" PRIu64 ", interrupts %" PRIu64 "%s",
+              n->dev.name, s.rx_packets, s.rx_bytes, s.tx_packets, s.tx_bytes, drops, s.kicks,
+              s.interrupts, n->vhost ? "; frames by vhost: see the tap's" : "");
+}
+
+static void net_free(struct virtio_dev *d)
+{
+    struct net *n = net_of(d);
+
+    if (n->pair)
+        net_log(n);
+    loop_del(d->loop, &n->link);
+    for (unsigned i = 0; n->pair && i < n->tap->n; i++)
+        net_pair_fini(&n->pair[i]);
+    for (unsigned i = 0; n->broken && i < n->tap->n; i++) {
+        loop_del(d->loop, &n->broken[i]);
+        if (n->broken[i].fd >= 0)
+            close(n->broken[i].fd);
+    }
+    for (unsigned i = 0; n->vhost && i < n->tap->n; i++)
+        vhost_close(&n->vhost[i]);
+    virtio_fini(d);
+    tap_close(n->tap);
+    pthread_mutex_destroy(&n->rx_limit.lock);
+    pthread_mutex_destroy(&n->tx_limit.lock);
+    free(n->broken);
+    free(n->pair);
+    free(n);
+}
+
+static const struct virtio_class net_class = {
+    .name = "net",
+    .id = 1,
+    .features = NET_F_MAC | NET_F_STATUS | NET_F_MTU | NET_F_MRG_RXBUF | NET_F_CTRL_VQ |
+                NET_F_CTRL_RX | NET_F_CTRL_RX_EXTRA | NET_F_CTRL_MAC_ADDR,
+    .nq = 2 * NET_PAIRS_MAX + 1,
+    .qmax = NET_QMAX,
+    .cfg_len = sizeof(struct net_config),
+    .activate = net_activate,
+    .kick = net_kick,
+    .quiesce = net_quiesce,
+    .save = net_save,
+    .load = net_load,
+    .free = net_free,
+};
+_Static_assert(2 * NET_PAIRS_MAX + 1 <= VIRTIO_QUEUES_MAX, "the transport has them");
+
+static void net_describe(struct net *n)
+{
+    unsigned can = n->tap->offloads;
+    struct net_config c = { .max_pairs = (uint16_t)n->tap->n };
+    uint64_t f = 0;
+
+    if (can & TUN_F_CSUM)
+        f |= NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_CTRL_GUEST_OFFLOADS;
+    if (can & TUN_F_TSO4)
+        f |= NET_F_HOST_TSO4 | NET_F_GUEST_TSO4;
+    if (can & TUN_F_TSO6)
+        f |= NET_F_HOST_TSO6 | NET_F_GUEST_TSO6;
+    if ((can & (TUN_F_USO4 | TUN_F_USO6)) == (TUN_F_USO4 | TUN_F_USO6))
+        f |= NET_F_HOST_USO | NET_F_GUEST_USO4 | NET_F_GUEST_USO6;
+    if (n->tap->n > 1)
+        f |= NET_F_MQ;
+    n->dev.offers |= f;
+    if (n->vhost)
+        n->dev.offers &= n->vhost[0].features | ~NET_F_MRG_RXBUF;
+    memcpy(c.mac, n->mac, sizeof c.mac);
+    memcpy(n->dev.cfg, &c, sizeof c);
+    net_tell_link(n);
+}
+
+static void limit_init(struct net_limit *l, uint64_t bw, uint64_t bw_burst, uint64_t pps,
+                       uint64_t pps_burst)
+{
+    uint64_t now = now_ns();
+
+    l->on = bw || pps;
+    pthread_mutex_init(&l->lock, NULL);
+    bucket_init(&l->bytes, bw, bw_burst, now);
+    bucket_init(&l->frames, pps, pps_burst, now);
+}
+
+/* The pairs and their queues, each on its loop. 0 or -errno. */
+static int net_wire(struct net *n, struct loop *loop)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; i < n->tap->n; i++) { /* first of all: net_free looks at each */
+        n->pair[i] = (struct net_pair){ .dev = &n->dev,
+                                        .rxq = 2 * i,
+                                        .txq = 2 * i + 1,
+                                        .loop = n->vhost ? loop : &loop[i],
+                                        .file = n->tap->fd[i],
+                                        .rx_limit = &n->rx_limit,
+                                        .tx_limit = &n->tx_limit,
+                                        .features = &n->features,
+                                        .mtu = &n->mtu,
+                                        .timer.fd = -1 };
+        if (n->broken)
+            n->broken[i].fd = -1;
+    }
+    for (unsigned i = 0; ret == 0 && i < n->tap->n; i++) {
+        struct net_pair *p = &n->pair[i];
+
+        ret = virtio_place(&n->dev, p->rxq, p->loop);
+        if (ret == 0)
+            ret = virtio_place(&n->dev, p->txq, p->loop);
+        if (ret == 0 && !n->vhost)
+            ret = net_pair_init(p);
+        if (ret || !n->broken)
+            continue;
+        n->broken[i] = (struct watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                                       .events = EPOLLIN,
+                                       .fn = net_on_broken,
+                                       .arg = n };
+        ret = n->broken[i].fd < 0 ? -errno : loop_add(loop, &n->broken[i]);
+    }
+    n->link = (struct watch){
+        .fd = n->tap->netlink, .events = EPOLLIN, .fn = net_on_link, .arg = n
+    };
+    return ret || n->link.fd < 0 ? ret : loop_add(loop, &n->link);
+}
+
+struct virtio_dev *net_new(struct gmem *mem, struct loop *loop, const struct net_opts *o,
+                           struct err *e)
+{
+    unsigned pairs = o->tap->n;
+    struct net *n = calloc(1, sizeof *n);
+
+    if (!n || virtio_init(&n->dev, &net_class, o->name, 2 * pairs + 1, mem, loop, e)) {
+        if (!n)
+            err_set(e, ENOMEM, "%s: out of memory: free some", o->name);
+        for (unsigned i = 0; o->vhost && i < pairs; i++)
+            vhost_close(&o->vhost[i]);
+        tap_close(o->tap);
+        free(n);
+        return NULL;
+    }
+    n->tap = o->tap;
+    n->vhost = o->vhost;
+    n->told_mtu = o->mtu;
+    memcpy(n->mac, o->mac, sizeof n->mac);
+    limit_init(&n->rx_limit, o->rx_bw, o->rx_bw_burst, o->rx_pps, o->rx_pps_burst);
+    limit_init(&n->tx_limit, o->tx_bw, o->tx_bw_burst, o->tx_pps, o->tx_pps_burst);
+    net_describe(n);
+    n->pair = calloc(pairs, sizeof *n->pair);
+    n->broken = n->vhost ? calloc(pairs, sizeof *n->broken) : NULL;
+    int ret = n->pair && (n->broken || !n->vhost) ? net_wire(n, loop) : -ENOMEM;
+
+    if (ret) {
+        err_set(e, -ret, "%s: %s: %s", o->name, strerror(-ret), err_remedy(-ret, "report this"));
+        net_free(&n->dev);
+        return NULL;
+    }
+    return &n->dev;
+}

@@ -1,0 +1,469 @@
+/* The way of a frame; see netio.h.
+ *
+ *   to the guest    the driver's chains are taken ahead and held, until they can hold the largest
+ *                   frame; readv() fills them in order; the header says how many a frame took; used
+ *                   entries, one publish, one interrupt for all the frames of a round
+ *   to the host     pop, the header is copied and judged in the copy, writev(copy, the driver's
+ *                   buffers); a frame that may not go or does not is dropped and counted, and its
+ *                   chain given back like any other
+ *
+ * Without MRG_RXBUF a frame takes one chain, so one is held. Behind the buffers a read gets one
+ * byte more, of ours: a frame that reaches it was larger than they are. It is dropped, never cut.
+ *
+ * A driver that left too few buffers for the largest frame is waited for, since it adds some as a
+ * rule as soon as it saw those we filled. But not for long: one whose queue never holds that much
+ * would wait for its first frame for ever. After NET_PATIENCE what it gave must do, and what does
+ * not fit is dropped, until it gave enough again.
+ *
+ * How many frames a round reads follows from the round before: twice as many as it found, and if
+ * there are fewer, as many. So single frames cost no read that finds nothing, and floods are worked
+ * off in large batches. The round after an unfinished one comes by epoll, which is level-triggered.
+ *
+ * What is over a limit stays where it is, in the driver's queue or the tap's, and a timer wakes us.
+ */
+#include "virtio/netio.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/num.h"
+
+/* Work in a round: frames, and bytes. */
+#define NET_BURST       64
+#define NET_BURST_BYTES (1 * MIB)
+#define NET_PATIENCE    UINT64_C(10000000) /* ns */
+
+static struct virtq *rx_vq(struct net_pair *p)
+{
+    return &p->dev->queue[p->rxq].vq;
+}
+
+static struct virtq *tx_vq(struct net_pair *p)
+{
+    return &p->dev->queue[p->txq].vq;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void pair_publish(struct net_pair *p, struct virtq *vq)
+{
+    if (p->dev->broken || !virtq_publish(vq))
+        return;
+    p->stats.interrupts++;
+    virtio_interrupt(p->dev, VIRTIO_IRQ_QUEUE);
+}
+
+/* --- time --------------------------------------------------------------------------------- */
+
+static void timer_set(struct net_pair *p)
+{
+    uint64_t at = p->rx_at && (!p->tx_at || p->rx_at < p->tx_at) ? p->rx_at : p->tx_at;
+    struct itimerspec t = { .it_value = { .tv_sec = (time_t)(at / 1000000000),
+                                          .tv_nsec = (long)(at % 1000000000) } };
+
+    timerfd_settime(p->timer.fd, TFD_TIMER_ABSTIME, &t, NULL);
+}
+
+/* Whether another frame may go: 0, or when to ask again. */
+static uint64_t limit_wait(struct net_limit *l)
+{
+    uint64_t now, wait;
+
+    if (!l->on)
+        return 0;
+    now = now_ns();
+    pthread_mutex_lock(&l->lock);
+    wait = max_u64(bucket_wait(&l->bytes, now), bucket_wait(&l->frames, now));
+    pthread_mutex_unlock(&l->lock);
+    return wait ? now + min_u64(wait, UINT64_C(3600000000000)) : 0;
+}
+
+static void limit_take(struct net_limit *l, size_t len)
+{
+    if (!l->on)
+        return;
+    uint64_t now = now_ns();
+
+    pthread_mutex_lock(&l->lock);
+    bucket_take(&l->bytes, len, now);
+    bucket_take(&l->frames, 1, now);
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* --- to the guest ------------------------------------------------------------------------- */
+
+/* Whether the tap is listened to follows from all that keeps us from reading. */
+static void rx_listen(struct net_pair *p)
+{
+    bool can = p->on && !p->gone && !p->starved && !p->rx_resting && !p->dev->broken;
+
+    loop_mod(p->loop, &p->host, can ? EPOLLIN : 0);
+}
+
+static bool rx_merges(const struct net_pair *p)
+{
+    return p->dev->features & NET_F_MRG_RXBUF;
+}
+
+/* Bytes that the largest frame takes, header and all. */
+static size_t rx_need(const struct net_pair *p)
+{
+    if (net_offloads(*p->features) & ~(unsigned)TUN_F_CSUM)
+        return NET_HDR_LEN + NET_FRAME_MAX;
+    return NET_HDR_LEN + NET_FRAME_MIN + 4 + (size_t)*p->mtu; /* with a VLAN tag */
+}
+
+/* Moves what is held to the beginning of its arrays. */
+static void rx_compact(struct net_pair *p)
+{
+    memmove(p->held, p->held + p->first, p->n * sizeof *p->held);
+    memmove(p->iov, p->iov + p->iov_first, p->iov_n * sizeof *p->iov);
+    p->first = p->iov_first = 0;
+}
+
+/* Takes one more chain: 1, 0 when there is none or no place for it, -EPROTO. */
+static int rx_pop(struct net_pair *p)
+{
+    struct chain c;
+    int ret;
+
+    /* A chain's buffers are as many as the queue has entries at most; and the spare byte. */
+    if (p->iov_first + p->iov_n + NET_QMAX + 1 > NET_RX_IOVS || p->first + p->n == NET_QMAX)
+        rx_compact(p);
+    if (p->iov_n + NET_QMAX + 1 > NET_RX_IOVS || p->n == NET_QMAX)
+        return 0;
+    c.iov = p->iov + p->iov_first + p->iov_n;
+    c.iov_max = NET_QMAX;
+    ret = virtq_pop(rx_vq(p), &c);
+    if (ret <= 0) {
+        if (ret < 0)
+            virtio_fail(p->dev, "queue %u: %s", p->rxq, rx_vq(p)->fault);
+        return ret;
+    }
+    if (cursor_left(&c.r) || c.writable < NET_HDR_LEN) {
+        virtio_fail(p->dev, "queue %u: a buffer to receive in %s", p->rxq,
+                    cursor_left(&c.r) ? "can only be read" : "is shorter than a frame's header");
+        return -EPROTO;
+    }
+    unsigned n = 0;
+
+    for (uint32_t left = c.writable; left; n++) /* c.w begins at c.iov: nothing is readable */
+        left -= (uint32_t)min_size(left, c.iov[n].iov_len);
+    p->held[p->first + p->n++] = (struct net_held){ .head = c.head,
+                                                    .iov_n = (uint16_t)n,
+                                                    .room = c.writable };
+    p->iov_n += n;
+    p->room += c.writable;
+    return 1;
+}
+
+/* Has enough buffers at hand to read a frame. false: the driver was asked for more, or broke. */
+static bool rx_refill(struct net_pair *p)
+{
+    size_t need = rx_merges(p) ? rx_need(p) : 1;
+
+    while (p->room < need) {
+        int ret = rx_pop(p);
+
+        if (ret < 0)
+            return false;
+        if (ret == 0 && virtq_waiting(rx_vq(p)) == 0 && virtq_rearm(rx_vq(p)))
+            continue;
+        if (ret == 0)
+            break;
+    }
+    if (p->room >= need) {
+        p->lean = false;
+        return true;
+    }
+    if (p->n && (p->lean || virtq_waiting(rx_vq(p)))) /* no place for more is no fault of his */
+        return true;
+    p->starved = true;
+    p->rx_at = p->n ? now_ns() + NET_PATIENCE : 0;
+    if (p->rx_at)
+        timer_set(p);
+    return false;
+}
+
+/* The first chain held is full, or as full as it gets. */
+static void rx_push(struct net_pair *p, size_t len)
+{
+    const struct net_held *h = &p->held[p->first++];
+    const struct chain c = { .head = h->head, .writable = h->room };
+
+    virtq_push(rx_vq(p), &c, (uint32_t)len);
+    p->n--;
+    p->iov_first += h->iov_n;
+    p->iov_n -= h->iov_n;
+    p->room -= h->room;
+}
+
+/* A frame of len bytes, its header among them, stands in the chains held. */
+static void rx_deliver(struct net_pair *p, size_t len)
+{
+    struct cursor header;
+    uint16_t chains = 0;
+    size_t left = len;
+
+    for (unsigned i = p->first; left; i++, chains++)
+        left -= min_size(left, p->held[i].room);
+    cursor_init(&header, p->iov + p->iov_first, p->held[p->first].iov_n);
+    if (!(*p->features & NET_F_GUEST_CSUM)) /* 5.1.6.4.1; and it is all the tap could have set */
+        cursor_put(&header, &(uint8_t){ 0 }, 1);
+    else
+        cursor_skip(&header, 1);
+    cursor_skip(&header, offsetof(struct net_hdr, num_buffers) - 1);
+    cursor_put(&header, &chains, sizeof chains);
+    p->stats.rx_packets++;
+    p->stats.rx_bytes += len - NET_HDR_LEN;
+    for (left = len; chains; chains--) {
+        size_t part = min_size(left, p->held[p->first].room);
+
+        rx_push(p, part);
+        left -= part;
+    }
+}
+
+/* Reads one frame: its length, 0 when there is none now. */
+static size_t rx_read(struct net_pair *p)
+{
+    struct iovec *iov = p->iov + p->iov_first;
+
+    iov[p->iov_n] = (struct iovec){ .iov_base = &p->spare, .iov_len = 1 };
+    ssize_t len = readv(p->file, iov, (int)p->iov_n + 1);
+
+    if (len > 0 || (len < 0 && (errno == EAGAIN || errno == EINTR)))
+        return len > 0 ? (size_t)len : 0;
+    /* EBADFD: the interface was deleted. EFAULT and whatever else will not pass by itself. */
+    p->gone = true;
+    return 0;
+}
+
+static void rx_round(struct net_pair *p)
+{
+    struct virtq *vq = rx_vq(p);
+    size_t len = 0, bytes = 0;
+    unsigned n = 0;
+
+    for (; !p->dev->broken && n < p->burst && bytes < NET_BURST_BYTES; n++, bytes += len) {
+        p->rx_at = limit_wait(p->rx_limit);
+        if (p->rx_at) {
+            p->rx_resting = true;
+            timer_set(p);
+            break;
+        }
+        if (!rx_refill(p))
+            break;
+        len = rx_read(p);
+        if (!len)
+            break;
+        limit_take(p->rx_limit, len - min_size(len, NET_HDR_LEN));
+        if (len > p->room)
+            p->stats.rx_drop[NET_DROP_NO_ROOM]++;
+        else if (len < NET_HDR_LEN + NET_FRAME_MIN)
+            p->stats.rx_drop[NET_DROP_SHORT]++;
+        else
+            rx_deliver(p, len);
+    }
+    p->burst = n == p->burst ? (unsigned)min_u64(2 * n, NET_BURST) : (unsigned)max_u64(n, 1);
+    pair_publish(p, vq);
+    rx_listen(p);
+}
+
+static void rx_on_frame(struct watch *w, uint32_t revents)
+{
+    struct net_pair *p = w->arg;
+
+    if (revents & (EPOLLERR | EPOLLHUP) && !(revents & EPOLLIN)) {
+        p->gone = true;
+        rx_listen(p);
+        return;
+    }
+    rx_round(p);
+}
+
+void net_pair_rx(struct net_pair *p)
+{
+    p->stats.kicks++;
+    if (!p->on || !p->starved)
+        return;
+    p->starved = false;
+    p->rx_at = 0;
+    virtq_disarm(rx_vq(p));
+    if (!p->gone)
+        rx_round(p);
+}
+
+/* --- to the host -------------------------------------------------------------------------- */
+
+static enum net_drop tx_write(struct net_pair *p, int n)
+{
+    if (writev(p->file, p->out, n) >= 0)
+        return NET_PASS;
+    switch (errno) {
+    case EIO: /* not up */
+    case ENETDOWN:
+    case EBADFD: /* deleted, or a queue that is switched off */
+    case ENODEV:
+    case EPIPE:
+    case ECONNREFUSED:
+        return NET_DROP_DOWN;
+    default:
+        return NET_DROP_REFUSED;
+    }
+}
+
+static enum net_drop tx_frame(struct net_pair *p, struct chain *c, size_t *len)
+{
+    struct net_hdr h;
+
+    *len = 0;
+    if (cursor_get(&c->r, &h, sizeof h))
+        return NET_DROP_SHORT;
+    *len = cursor_left(&c->r);
+    enum net_drop drop = net_check_hdr(&h, *len, p->dev->features);
+
+    if (drop)
+        return drop;
+    p->out[0] = (struct iovec){ .iov_base = &h, .iov_len = sizeof h };
+    return tx_write(p, 1 + cursor_take(&c->r, *len, p->out + 1, NET_QMAX));
+}
+
+/* Serves up to a round's work; whether there may be more. */
+static bool tx_round(struct net_pair *p, struct virtq *vq)
+{
+    struct chain c = { .iov = p->popped, .iov_max = NET_QMAX };
+    unsigned n = 0;
+    size_t len, bytes = 0;
+
+    for (; n < NET_BURST && bytes < NET_BURST_BYTES; n++, bytes += len) {
+        p->tx_at = virtq_waiting(vq) ? limit_wait(p->tx_limit) : 0;
+        if (p->tx_at) {
+            p->tx_resting = true;
+            timer_set(p);
+            return false;
+        }
+        int ret = virtq_pop(vq, &c);
+
+        if (ret < 0)
+            virtio_fail(p->dev, "queue %u: %s", p->txq, vq->fault);
+        if (ret <= 0)
+            return false;
+        enum net_drop drop = tx_frame(p, &c, &len);
+
+        p->stats.tx_drop[drop] += drop != NET_PASS;
+        p->stats.tx_packets += drop == NET_PASS;
+        p->stats.tx_bytes += drop == NET_PASS ? len : 0;
+        limit_take(p->tx_limit, len);
+        virtq_push(vq, &c, 0);
+    }
+    return true;
+}
+
+static void tx_run(struct net_pair *p)
+{
+    struct virtq *vq = tx_vq(p);
+    bool more;
+
+    virtq_disarm(vq);
+    do
+        more = tx_round(p, vq);
+    while (!more && !p->tx_resting && !p->dev->broken && virtq_rearm(vq));
+    pair_publish(p, vq);
+    if (more)
+        virtio_again(p->dev, p->txq);
+}
+
+void net_pair_tx(struct net_pair *p)
+{
+    p->stats.kicks++;
+    if (p->on && !p->tx_resting)
+        tx_run(p);
+}
+
+/* --- the pair ----------------------------------------------------------------------------- */
+
+static void pair_on_timer(struct watch *w, uint32_t revents)
+{
+    struct net_pair *p = w->arg;
+    uint64_t count, now = now_ns();
+    bool rx = p->rx_at && p->rx_at <= now, tx = p->tx_at && p->tx_at <= now;
+
+    (void)revents;
+    if (read(w->fd, &count, sizeof count) != sizeof count)
+        return;
+    if (rx) {
+        p->lean |= p->starved;
+        p->starved = p->rx_resting = false;
+        p->rx_at = 0;
+    }
+    if (tx) {
+        p->tx_resting = false;
+        p->tx_at = 0;
+    }
+    if (p->rx_at || p->tx_at)
+        timer_set(p);
+    if (!p->on || p->dev->broken)
+        return;
+    if (rx && !p->gone)
+        rx_round(p);
+    if (tx)
+        tx_run(p);
+}
+
+void net_pair_start(struct net_pair *p)
+{
+    p->on = true;
+    p->starved = p->lean = p->rx_resting = p->tx_resting = false;
+    p->burst = 1;
+    virtq_disarm(rx_vq(p));
+    rx_listen(p);
+    virtio_again(p->dev, p->txq); /* what the driver sent while the pair was off */
+}
+
+void net_pair_stop(struct net_pair *p)
+{
+    if (!p->on)
+        return;
+    p->on = false;
+    p->rx_at = p->tx_at = 0;
+    timer_set(p);
+    rx_listen(p);
+    while (p->n) {
+        p->n--;
+        if (!p->dev->broken)
+            virtq_unpop(rx_vq(p), p->held[p->first + p->n].head);
+    }
+    p->first = p->iov_first = p->iov_n = 0;
+    p->room = 0;
+}
+
+int net_pair_init(struct net_pair *p)
+{
+    p->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                               .events = EPOLLIN,
+                               .fn = pair_on_timer,
+                               .arg = p };
+    p->host = (struct watch){ .fd = p->file, .fn = rx_on_frame, .arg = p };
+    int ret = p->timer.fd < 0 ? -errno : loop_add(p->loop, &p->timer);
+
+    return ret ? ret : loop_add(p->loop, &p->host);
+}
+
+void net_pair_fini(struct net_pair *p)
+{
+    loop_del(p->loop, &p->timer);
+    loop_del(p->loop, &p->host);
+    if (p->timer.fd >= 0)
+        close(p->timer.fd);
+}
