@@ -225,7 +225,7 @@ static int check_two(const struct config_net *a, const struct config_net *b, str
 {
     char name[32], other[32];
 
-    if (a->tap && b->tap ? strcmp(a->tap, b->tap) == 0 : a->fd >= 0 && a->fd == b->fd)
+    if (a->tap && b->tap ? strcmp(a->tap, b->tap) == 0 : a->fd == b->fd)
         return err_set(e, EINVAL,
                        "option --net: %s: given twice: two devices would get each other's frames: "
                        "give each a tap of its own",

@@ -259,7 +259,7 @@ static void check_net(const struct config *c, unsigned i)
     FUZZ_CHECK(!net->tap || (is_part(&c->nets.texts, net->tap) && *net->tap), "tap of %u", i);
     FUZZ_CHECK(!net->tap || (strlen(net->tap) <= 15 && !strpbrk(net->tap, "/%: \t\n\v\f\r\xa0")),
                "tap of %u", i);
-    FUZZ_CHECK(!net->mac_given || (!(net->mac[0] & 1) && memcmp(net->mac, "\0\0\0\0\0", 6)),
+    FUZZ_CHECK(!net->mac_given || (!(net->mac[0] & 1) && memcmp(net->mac, "\0\0\0\0\0", 6) != 0),
                "address of %u", i);
     FUZZ_CHECK(net->mtu == 0 || (net->mtu >= 68 && net->mtu <= 65535), "mtu of %u", i);
     FUZZ_CHECK(net->queues >= 1 && net->queues <= (net->tap ? 16 : 1) && net->queues <= c->cpus,
@@ -274,9 +274,10 @@ static void check_net(const struct config *c, unsigned i)
     for (unsigned j = 0; j < i; j++) {
         const struct config_net *other = &c->nets.net[j];
 
-        FUZZ_CHECK(!net->tap || !other->tap || strcmp(net->tap, other->tap), "%u and %u", i, j);
+        FUZZ_CHECK(!net->tap || !other->tap || strcmp(net->tap, other->tap) != 0, "%u and %u", i,
+                   j);
         FUZZ_CHECK(net->tap || net->fd != other->fd, "%u and %u", i, j);
-        FUZZ_CHECK(!net->mac_given || !other->mac_given || memcmp(net->mac, other->mac, 6),
+        FUZZ_CHECK(!net->mac_given || !other->mac_given || memcmp(net->mac, other->mac, 6) != 0,
                    "address of %u and %u", i, j);
     }
 }

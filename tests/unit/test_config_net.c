@@ -56,6 +56,7 @@ static void nets_are_read(void **state)
     assert_good(&c, "run -k k -n tap=a,mac=00:00:00:00:00:01 -n tap=b,mac=fe:ff:ff:ff:ff:ff");
     assert_int_equal(net[0].mac[5], 1);
     assert_int_equal(net[1].mac[0], 0xfe);
+    assert_good(&c, "run -k k -n tap=a,mac=02:00:00:00:00:01 -n tap=b,mac=02:00:00:00:00:02");
     /* A descriptor of its own each, and a number is no name. */
     assert_good(&c, "run -k k -n tap=3 -n fd=3 -n fd=4 --ready-fd 5");
     assert_plain(&net[0], "3", -1);
@@ -300,6 +301,11 @@ static void long_and_odd_words_leave_errors_whole(void **state)
         assert_int_equal(parse(&c, line, &e), -EINVAL);
         assert_true(strlen(e.msg) < sizeof e.msg - 1);
         assert_null(strchr(e.msg, '\x01'));
+    }
+    for (size_t n = 1; n < 80; n++) { /* whatever a reader has room for */
+        snprintf(line, sizeof line, "run -k k -n tap=t,rx-bw=%.*s", (int)n, odd);
+        assert_int_equal(parse(&c, line, &e), -EINVAL);
+        assert_non_null(strstr(e.msg, "is not a rate: "));
     }
 }
 
