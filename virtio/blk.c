@@ -25,10 +25,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/bucket.h"
+#include "core/clock.h"
 #include "core/num.h"
 #include "virtio/blkreq.h"
 
@@ -99,14 +99,6 @@ struct blk {
 static struct blk *blk_of(struct virtio_dev *d)
 {
     return CONTAINER_OF(d, struct blk, dev);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 /* --- answers -------------------------------------------------------------------------------- */
@@ -258,7 +250,7 @@ static void blk_set_timer(struct blk *b, uint64_t now)
 /* Sends off who may go, or all of them. */
 static void blk_line(struct blk *b, bool all)
 {
-    uint64_t now = b->first ? now_ns() : 0;
+    uint64_t now = b->first ? clock_ns() : 0;
 
     while (b->first && (all || blk_may_go(b, b->first, now))) {
         struct blk_request *r = b->first;
@@ -426,7 +418,7 @@ static void blk_quiesce(struct virtio_dev *d)
 static void blk_save(const struct virtio_dev *d, struct wbuf *w)
 {
     struct blk *b = CONTAINER_OF(d, struct blk, dev);
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     wbuf_u64(w, b->disk->image.size);
     wbuf_u32(w, b->disk->image.read_only);
@@ -440,7 +432,7 @@ static void blk_save(const struct virtio_dev *d, struct wbuf *w)
 static int blk_load(struct virtio_dev *d, struct rbuf *r)
 {
     struct blk *b = blk_of(d);
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     if (rbuf_u64(r) != b->disk->image.size || rbuf_u32(r) != b->disk->image.read_only)
         return -EPROTO;
@@ -512,7 +504,7 @@ static void blk_describe(struct blk *b)
 
 static int blk_limits(struct blk *b, const struct blk_opts *o, struct err *e)
 {
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     bucket_init(&b->bytes, o->bw, o->bw_burst, now);
     bucket_init(&b->requests, o->iops, o->iops_burst, now);

@@ -218,6 +218,7 @@ void virtio_read_config(struct virtio_dev *d, unsigned off, void *data, unsigned
 /* What crosses to the loop, with its arguments. */
 struct crossing {
     struct virtio_dev *dev;
+    bool active;
     uint64_t features;
     const struct virtq_setup *setup;
     unsigned off, n;
@@ -353,6 +354,8 @@ static void cross_reset(void *arg)
     for (unsigned i = 0; i < d->nq; i++)
         queue_call(queue_stop, &(struct queue_call){ .queue = &d->queue[i] });
     d->features = 0;
+    if (d->cls->reset)
+        d->cls->reset(d);
     atomic_store(&d->broken, false);
     atomic_store(&d->isr, 0);
 }
@@ -418,7 +421,8 @@ static void cross_load(void *arg)
     atomic_store(&d->broken, rbuf_u32(c->r) != 0);
     d->cfg_gen = rbuf_u32(c->r);
     c->ret = -EPROTO;
-    if ((d->broken && !active) || d->isr & ~(VIRTIO_IRQ_QUEUE | VIRTIO_IRQ_CONFIG))
+    if (active != c->active || (d->broken && !active) ||
+        d->isr & ~(VIRTIO_IRQ_QUEUE | VIRTIO_IRQ_CONFIG))
         return;
     if (active) {
         d->features = c->features;
@@ -439,7 +443,7 @@ static void cross_load(void *arg)
     if (c->ret == 0 && c->r->overrun)
         c->ret = -EPROTO;
     /* The interrupt of what was told last may have been on its way: one too many does no harm. */
-    if (c->ret == 0 && d->isr)
+    if (c->ret == 0 && (d->isr | d->isr_always))
         dev_signal(d->irqfd);
     /* Whatever the saved driver had made available is found by looking. */
     for (unsigned i = 0; c->ret == 0 && active && !d->broken && i < d->nq; i++)
@@ -447,10 +451,12 @@ static void cross_load(void *arg)
             virtio_again(d, i);
 }
 
-int virtio_load(struct virtio_dev *d, uint64_t features, const struct virtq_setup *setup,
-                struct rbuf *r)
+int virtio_load(struct virtio_dev *d, bool active, uint64_t features,
+                const struct virtq_setup *setup, struct rbuf *r)
 {
-    struct crossing c = { .dev = d, .features = features, .setup = setup, .r = r };
+    struct crossing c = {
+        .dev = d, .active = active, .features = features, .setup = setup, .r = r
+    };
 
     loop_call(d->loop, cross_load, &c);
     return c.ret;

@@ -48,6 +48,8 @@ struct virtio_class {
     void (*kick)(struct virtio_dev *, unsigned q);
     /* Returns with nothing in flight. The queues stop next, or are saved. May be NULL. */
     void (*quiesce)(struct virtio_dev *);
+    /* The driver began anew: the queues stopped, and what it asked for is void. May be NULL. */
+    void (*reset)(struct virtio_dev *);
     /* The driver wrote to configuration space; off + n is inside it. May be NULL: read-only. */
     void (*cfg_write)(struct virtio_dev *, unsigned off, const void *, unsigned n);
     /* State beyond the base's. May be NULL. load: 0 or -errno. */
@@ -94,9 +96,9 @@ int virtio_init(struct virtio_dev *d, const struct virtio_class *cls, const char
                 struct gmem *mem, struct loop *loop, struct err *e);
 void virtio_fini(struct virtio_dev *d);
 
-/* Has another loop serve queue q; it belongs to that one's thread while the device is active. What
- * concerns the device as a whole stays with its own loop, which crosses to the other and never the
- * other way round. 0 or -errno. Before any of them runs. */
+/* Has another loop serve queue q. What concerns the device as a whole stays with its own loop,
+ * which crosses to the other and never the other way round. 0 or -errno. Before any of them runs.
+ */
 int virtio_place(struct virtio_dev *d, unsigned q, struct loop *loop);
 
 uint64_t virtio_offered(const struct virtio_dev *d);
@@ -134,10 +136,10 @@ void virtio_notify(struct virtio_dev *d, unsigned q);
 void virtio_settle(struct virtio_dev *d);
 
 /* The device's part of a snapshot: everything beyond the transport's registers. With the vCPUs
- * stopped. virtio_load: into a fresh device, with the transport's setup; 0, or -errno when the
- * bytes are not a state this device can have. */
+ * stopped. virtio_load: into a fresh device, with the transport's setup, active where its
+ * status has DRIVER_OK; 0, or -errno when the bytes are not a state this device can have. */
 void virtio_save(struct virtio_dev *d, struct wbuf *w);
-int virtio_load(struct virtio_dev *d, uint64_t features, const struct virtq_setup *setup,
-                struct rbuf *r);
+int virtio_load(struct virtio_dev *d, bool active, uint64_t features,
+                const struct virtq_setup *setup, struct rbuf *r);
 
 #endif

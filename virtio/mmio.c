@@ -420,9 +420,10 @@ int virtio_mmio_load(struct virtio_mmio *t, struct rbuf *r, struct err *e)
     }
     if ((status & VIRTIO_FEATURES_OK) && !mmio_check_features(t))
         ok = false;
+    /* Before anything starts: a device that is active is one whose driver's features were checked.
+     */
     ok = ok && !r->overrun && mmio_status_valid(status) &&
-         virtio_load(t->dev, t->driver_features, setup, r) == 0 &&
-         t->dev->active == !!(status & VIRTIO_DRIVER_OK);
+         virtio_load(t->dev, status & VIRTIO_DRIVER_OK, t->driver_features, setup, r) == 0;
     pthread_mutex_unlock(&t->lock);
     if (!ok)
         return err_set(e, EPROTO, "%s: its saved state does not fit this device", t->dev->name);

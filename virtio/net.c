@@ -3,7 +3,10 @@
  *   queue 0, 1    receive and transmit of pair 0   loop 0
  *   queue 2, 3    of pair 1                        loop 1
  *     ...
- *   queue 2 * N   control                          loop 0; queue 2 where the driver has no MQ
+ *   queue 2 * N   control                          loop 0
+ *
+ * A driver without MQ has its control queue behind the first pair, as queue 2. That one's kicks
+ * come to loop 1, which passes them on: the queue is served by loop 0 all the same.
  *
  * Each pair has a file of the tap and moves its frames by itself (netio.c), or vhost does so in the
  * host's kernel (host/vhost.c). Here is what concerns the card as a whole: features, which pairs
@@ -25,9 +28,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/num.h"
 #include "virtio/netctl.h"
 #include "virtio/netio.h"
@@ -51,9 +54,12 @@ struct net {
     uint8_t mac[6];       /* at first */
     struct net_ctl ctl;
     _Atomic uint64_t features; /* the driver's, without the offloads it switched off */
-    _Atomic uint16_t mtu;      /* the interface's */
+    _Atomic uint16_t mtu;      /* the driver's; the interface's where it took none */
     struct net_limit rx_limit, tx_limit;
     struct watch link;
+    struct watch
+        passed_on; /* its fd is an eventfd: a kick of the control queue came to another loop */
+    bool quiet;    /* nothing is done for the driver between quiesce and activation or load */
     struct log_limit limit;
     _Atomic uint64_t ctl_kicks, ctl_interrupts; /* of the control queue */
     struct iovec popped[NET_QMAX];
@@ -63,14 +69,6 @@ struct net {
 static struct net *net_of(struct virtio_dev *d)
 {
     return CONTAINER_OF(d, struct net, dev);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 /* The tap refused what the guest asked for: it is told to the host's people, and things go on as
@@ -84,6 +82,13 @@ static void net_tell(struct net *n, const char *what, int ret)
 }
 
 /* --- pairs -------------------------------------------------------------------------------- */
+
+static bool drain(int fd)
+{
+    uint64_t count;
+
+    return read(fd, &count, sizeof count) == sizeof count;
+}
 
 static void vhost_pair_on(struct net *n, struct net_pair *p, bool on)
 {
@@ -101,6 +106,8 @@ static void vhost_pair_on(struct net *n, struct net_pair *p, bool on)
             virtq_take_back(&q[i].vq, base[i]);
             loop_mod(p->loop, &q[i].kick, EPOLLIN);
         }
+        /* What it said of the rings it had is of no interest for the next ones. */
+        drain(n->broken[p - n->pair].fd);
         return;
     }
     for (unsigned i = 0; i < VHOST_RINGS; i++) {
@@ -113,10 +120,12 @@ static void vhost_pair_on(struct net *n, struct net_pair *p, bool on)
     }
     int ret = vhost_start(v, n->dev.features, ring, p->file);
 
-    if (ret) {
-        p->on = false;
-        virtio_fail(&n->dev, "vhost does not take its queues: %s", strerror(-ret));
-    }
+    if (ret == 0)
+        return;
+    p->on = false;
+    for (unsigned i = 0; i < VHOST_RINGS; i++)
+        loop_mod(p->loop, &q[i].kick, EPOLLIN);
+    virtio_fail(&n->dev, "vhost does not take its queues: %s", strerror(-ret));
 }
 
 static void pair_start(void *arg)
@@ -148,6 +157,8 @@ static void net_pair_switch(struct net *n, unsigned i, bool on)
  * pair reads, and detached after: one that is not can only be asked in vain. */
 static void net_set_pairs(struct net *n, unsigned pairs)
 {
+    if (n->vhost && pairs) /* before the first interrupt that it makes */
+        atomic_store(&n->dev.isr_always, VIRTIO_IRQ_QUEUE);
     for (unsigned i = n->tap->n; i-- > pairs;) {
         net_pair_switch(n, i, false);
         if (i) /* the first may stay: it rests unread */
@@ -157,7 +168,8 @@ static void net_set_pairs(struct net *n, unsigned pairs)
         net_tell(n, "a queue can't be switched on", tap_set_queue(n->tap, i, true));
         net_pair_switch(n, i, true);
     }
-    atomic_store(&n->dev.isr_always, n->vhost && pairs ? VIRTIO_IRQ_QUEUE : 0);
+    if (!pairs)
+        atomic_store(&n->dev.isr_always, 0);
 }
 
 /* --- what the driver asks for ------------------------------------------------------------- */
@@ -197,10 +209,10 @@ static unsigned net_ctl_queue(const struct net *n)
     return n->dev.features & NET_F_MQ ? 2 * n->tap->n : 2;
 }
 
-/* Whether there may be more. */
-static bool ctl_round(struct net *n, unsigned q, struct virtq *vq)
+/* Carries out at most *left commands. */
+static void ctl_round(struct net *n, unsigned q, struct virtq *vq, unsigned *left)
 {
-    for (unsigned i = 0; i < CTL_BURST; i++) {
+    for (; *left; --*left) {
         struct chain c = { .iov = n->popped, .iov_max = NET_QMAX };
         int ret = virtq_pop(vq, &c);
 
@@ -209,7 +221,7 @@ static bool ctl_round(struct net *n, unsigned q, struct virtq *vq)
         if (ret > 0 && cursor_left(&c.w) == 0)
             virtio_fail(&n->dev, "queue %u: a command has no room for its answer", q);
         if (ret <= 0 || n->dev.broken)
-            return false;
+            return;
         int changes = net_ctl_command(&n->ctl, &c.r);
         uint8_t ack = changes < 0;
 
@@ -218,52 +230,60 @@ static bool ctl_round(struct net *n, unsigned q, struct virtq *vq)
         cursor_put(&c.w, &ack, sizeof ack);
         virtq_push(vq, &c, sizeof ack);
     }
-    return true;
 }
 
-static void net_control(struct net *n, unsigned q)
+static void net_control(struct net *n)
 {
+    unsigned q = net_ctl_queue(n), left = CTL_BURST;
     struct virtq *vq = &n->dev.queue[q].vq;
-    bool more;
 
+    if (n->quiet || n->dev.broken || !virtq_running(vq))
+        return;
     n->ctl_kicks++;
     virtq_disarm(vq);
     do
-        more = ctl_round(n, q, vq);
-    while (!more && !n->dev.broken && virtq_rearm(vq));
+        ctl_round(n, q, vq, &left);
+    while (left && !n->dev.broken && virtq_rearm(vq));
     if (!n->dev.broken && virtq_publish(vq)) {
         n->ctl_interrupts++;
         virtio_interrupt(&n->dev, VIRTIO_IRQ_QUEUE);
     }
-    if (more)
+    if (!left)
         virtio_again(&n->dev, q);
+}
+
+static void net_on_passed(struct watch *w, uint32_t revents)
+{
+    (void)revents;
+    if (drain(w->fd))
+        net_control(w->arg);
 }
 
 static void net_kick(struct virtio_dev *d, unsigned q)
 {
     struct net *n = net_of(d);
 
-    if (q == net_ctl_queue(n))
-        net_control(n, q);
+    if (q == net_ctl_queue(n) && d->queue[q].loop == d->loop)
+        net_control(n);
+    else if (q == net_ctl_queue(n))
+        (void)!write(n->passed_on.fd, &(uint64_t){ 1 }, sizeof(uint64_t));
     else if (q / 2 < n->tap->n && !n->vhost)
         (q % 2 ? net_pair_tx : net_pair_rx)(&n->pair[q / 2]);
 }
 
 /* --- the link ----------------------------------------------------------------------------- */
 
-/* Puts what became of the interface into the configuration. */
+/* Puts what became of the interface into the configuration. (5.1.4.1 wants the MTU to stay as it
+ * was; who changes it under a running guest has the guest told, and a driver may look or not.) */
 static void net_tell_link(struct net *n)
 {
     const struct tap_link *l = &n->tap->link;
-    struct net_config c;
     uint16_t mtu = n->told_mtu ? (uint16_t)min_u64(n->told_mtu, l->mtu) : l->mtu;
+    uint16_t status = l->up && !l->gone ? LINK_UP : 0;
 
-    atomic_store(&n->mtu, l->mtu);
-    memcpy(&c, n->dev.cfg, sizeof c);
-    c.status = l->up && !l->gone ? LINK_UP : 0;
-    c.mtu = mtu;
-    virtio_set_config(&n->dev, offsetof(struct net_config, status), &c.status, sizeof c.status);
-    virtio_set_config(&n->dev, offsetof(struct net_config, mtu), &c.mtu, sizeof c.mtu);
+    atomic_store(&n->mtu, !n->dev.active || n->dev.features & NET_F_MTU ? mtu : l->mtu);
+    virtio_set_config(&n->dev, offsetof(struct net_config, status), &status, sizeof status);
+    virtio_set_config(&n->dev, offsetof(struct net_config, mtu), &mtu, sizeof mtu);
 }
 
 static void net_on_link(struct watch *w, uint32_t revents)
@@ -286,10 +306,9 @@ static void net_on_link(struct watch *w, uint32_t revents)
 static void net_on_broken(struct watch *w, uint32_t revents)
 {
     struct net *n = w->arg;
-    uint64_t count;
 
     (void)revents;
-    if (read(w->fd, &count, sizeof count) == sizeof count)
+    if (drain(w->fd))
         virtio_fail(&n->dev, "vhost found a rule broken");
 }
 
@@ -300,13 +319,25 @@ static int net_activate(struct virtio_dev *d)
     struct net *n = net_of(d);
 
     net_ctl_init(&n->ctl, d->features, (uint16_t)n->tap->n, n->mac);
-    net_apply(n, NET_CTL_MAC | NET_CTL_FILTER | NET_CTL_OFFLOADS | NET_CTL_PAIRS);
+    n->quiet = false;
+    net_tell_link(n);
+    net_apply(n, NET_CTL_FILTER | NET_CTL_OFFLOADS | NET_CTL_PAIRS);
     return 0;
 }
 
 static void net_quiesce(struct virtio_dev *d)
 {
+    net_of(d)->quiet = true;
     net_set_pairs(net_of(d), 0);
+}
+
+/* The next driver finds the card as it was at first. */
+static void net_reset(struct virtio_dev *d)
+{
+    struct net *n = net_of(d);
+
+    net_ctl_init(&n->ctl, 0, (uint16_t)n->tap->n, n->mac);
+    net_apply(n, NET_CTL_MAC);
 }
 
 static void limit_save(struct net_limit *l, uint64_t now, struct wbuf *w)
@@ -325,19 +356,21 @@ static int limit_load(struct net_limit *l, uint64_t now, struct rbuf *r)
 static void net_save(const struct virtio_dev *d, struct wbuf *w)
 {
     struct net *n = CONTAINER_OF(d, struct net, dev);
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     wbuf_u32(w, n->tap->n);
     limit_save(&n->rx_limit, now, w);
     limit_save(&n->tx_limit, now, w);
     wbuf_bytes(w, n->mac, sizeof n->mac);
     net_ctl_save(&n->ctl, w);
+    wbuf_bytes(w, d->cfg, sizeof(struct net_config));
 }
 
 static int net_load(struct virtio_dev *d, struct rbuf *r)
 {
     struct net *n = net_of(d);
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
+    struct net_config c;
     uint8_t mac[6];
 
     if (rbuf_u32(r) != n->tap->n || limit_load(&n->rx_limit, now, r) ||
@@ -345,10 +378,18 @@ static int net_load(struct virtio_dev *d, struct rbuf *r)
         return -EPROTO;
     rbuf_bytes(r, mac, sizeof mac); /* the guest's, whatever it is called here */
     net_ctl_init(&n->ctl, d->features, (uint16_t)n->tap->n, mac);
-    if (net_ctl_load(&n->ctl, r))
+    if (net_ctl_load(&n->ctl, r) || mac[0] & 1)
+        return -EPROTO;
+    rbuf_bytes(r, &c, sizeof c);
+    if (r->overrun)
         return -EPROTO;
     memcpy(n->mac, mac, sizeof mac);
-    memcpy(n->dev.cfg + offsetof(struct net_config, mac), n->ctl.mac, sizeof n->ctl.mac);
+    /* First as the guest saw it; what has changed since it is told. */
+    memcpy(c.mac, n->ctl.mac, sizeof c.mac);
+    c.max_pairs = (uint16_t)n->tap->n;
+    memcpy(d->cfg, &c, sizeof c);
+    net_tell_link(n);
+    n->quiet = false;
     if (d->active && !d->broken)
         net_apply(n, NET_CTL_FILTER | NET_CTL_OFFLOADS | NET_CTL_PAIRS);
     return 0;
@@ -424,6 +465,9 @@ static void net_free(struct virtio_dev *d)
     if (n->pair)
         net_log(n);
     loop_del(d->loop, &n->link);
+    loop_del(d->loop, &n->passed_on);
+    if (n->passed_on.fd >= 0)
+        close(n->passed_on.fd);
     for (unsigned i = 0; n->pair && i < n->tap->n; i++)
         net_pair_fini(&n->pair[i]);
     for (unsigned i = 0; n->broken && i < n->tap->n; i++) {
@@ -453,6 +497,7 @@ static const struct virtio_class net_class = {
     .activate = net_activate,
     .kick = net_kick,
     .quiesce = net_quiesce,
+    .reset = net_reset,
     .save = net_save,
     .load = net_load,
     .free = net_free,
@@ -486,7 +531,7 @@ static void net_describe(struct net *n)
 static void limit_init(struct net_limit *l, uint64_t bw, uint64_t bw_burst, uint64_t pps,
                        uint64_t pps_burst)
 {
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     l->on = bw || pps;
     pthread_mutex_init(&l->lock, NULL);
@@ -494,12 +539,13 @@ static void limit_init(struct net_limit *l, uint64_t bw, uint64_t bw_burst, uint
     bucket_init(&l->frames, pps, pps_burst, now);
 }
 
-/* The pairs and their queues, each on its loop. 0 or -errno. */
-static int net_wire(struct net *n, struct loop *loop)
+/* Storage of the pairs, with nothing open in it yet. 0 or -ENOMEM. */
+static int net_alloc(struct net *n, struct loop *loop)
 {
-    int ret = 0;
-
-    for (unsigned i = 0; i < n->tap->n; i++) { /* first of all: net_free looks at each */
+    n->passed_on.fd = -1;
+    n->pair = calloc(n->tap->n, sizeof *n->pair);
+    n->broken = n->vhost ? calloc(n->tap->n, sizeof *n->broken) : NULL;
+    for (unsigned i = 0; n->pair && i < n->tap->n; i++)
         n->pair[i] = (struct net_pair){ .dev = &n->dev,
                                         .rxq = 2 * i,
                                         .txq = 2 * i + 1,
@@ -510,29 +556,38 @@ static int net_wire(struct net *n, struct loop *loop)
                                         .features = &n->features,
                                         .mtu = &n->mtu,
                                         .timer.fd = -1 };
-        if (n->broken)
-            n->broken[i].fd = -1;
-    }
+    for (unsigned i = 0; n->broken && i < n->tap->n; i++)
+        n->broken[i].fd = -1;
+    return n->pair && (n->broken || !n->vhost) ? 0 : -ENOMEM;
+}
+
+/* An eventfd that the device's loop watches. 0 or -errno. */
+static int net_event(struct net *n, struct watch *w, void (*fn)(struct watch *, uint32_t))
+{
+    *w = (struct watch){
+        .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .events = EPOLLIN, .fn = fn, .arg = n
+    };
+    return w->fd < 0 ? -errno : loop_add(n->dev.loop, w);
+}
+
+/* The pairs and their queues, each on its loop. 0 or -errno. */
+static int net_wire(struct net *n)
+{
+    int ret = net_event(n, &n->passed_on, net_on_passed);
+
     for (unsigned i = 0; ret == 0 && i < n->tap->n; i++) {
         struct net_pair *p = &n->pair[i];
 
         ret = virtio_place(&n->dev, p->rxq, p->loop);
         if (ret == 0)
             ret = virtio_place(&n->dev, p->txq, p->loop);
-        if (ret == 0 && !n->vhost)
-            ret = net_pair_init(p);
-        if (ret || !n->broken)
-            continue;
-        n->broken[i] = (struct watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                                       .events = EPOLLIN,
-                                       .fn = net_on_broken,
-                                       .arg = n };
-        ret = n->broken[i].fd < 0 ? -errno : loop_add(loop, &n->broken[i]);
+        if (ret == 0)
+            ret = n->vhost ? net_event(n, &n->broken[i], net_on_broken) : net_pair_init(p);
     }
     n->link = (struct watch){
         .fd = n->tap->netlink, .events = EPOLLIN, .fn = net_on_link, .arg = n
     };
-    return ret || n->link.fd < 0 ? ret : loop_add(loop, &n->link);
+    return ret || n->link.fd < 0 ? ret : loop_add(n->dev.loop, &n->link);
 }
 
 struct virtio_dev *net_new(struct gmem *mem, struct loop *loop, const struct net_opts *o,
@@ -556,11 +611,12 @@ struct virtio_dev *net_new(struct gmem *mem, struct loop *loop, const struct net
     memcpy(n->mac, o->mac, sizeof n->mac);
     limit_init(&n->rx_limit, o->rx_bw, o->rx_bw_burst, o->rx_pps, o->rx_pps_burst);
     limit_init(&n->tx_limit, o->tx_bw, o->tx_bw_burst, o->tx_pps, o->tx_pps_burst);
+    net_ctl_init(&n->ctl, 0, (uint16_t)pairs, n->mac);
     net_describe(n);
-    n->pair = calloc(pairs, sizeof *n->pair);
-    n->broken = n->vhost ? calloc(pairs, sizeof *n->broken) : NULL;
-    int ret = n->pair && (n->broken || !n->vhost) ? net_wire(n, loop) : -ENOMEM;
+    int ret = net_alloc(n, loop);
 
+    if (ret == 0)
+        ret = net_wire(n);
     if (ret) {
         err_set(e, -ret, "%s: %s: %s", o->name, strerror(-ret), err_remedy(-ret, "report this"));
         net_free(&n->dev);

@@ -27,15 +27,18 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/num.h"
 
 /* Work in a round: frames, and bytes. */
 #define NET_BURST       64
 #define NET_BURST_BYTES (1 * MIB)
-#define NET_PATIENCE    UINT64_C(10000000) /* ns */
+#define NET_PATIENCE    (NS_PER_S / 100) /* for buffers */
+/* So many reads that fail make a rest. */
+#define NET_ERRORS 16
+#define NET_REST   (NS_PER_S / 10)
 
 static struct virtq *rx_vq(struct net_pair *p)
 {
@@ -45,14 +48,6 @@ static struct virtq *rx_vq(struct net_pair *p)
 static struct virtq *tx_vq(struct net_pair *p)
 {
     return &p->dev->queue[p->txq].vq;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 static void pair_publish(struct net_pair *p, struct virtq *vq)
@@ -67,9 +62,14 @@ static void pair_publish(struct net_pair *p, struct virtq *vq)
 
 static void timer_set(struct net_pair *p)
 {
-    uint64_t at = p->rx_at && (!p->tx_at || p->rx_at < p->tx_at) ? p->rx_at : p->tx_at;
-    struct itimerspec t = { .it_value = { .tv_sec = (time_t)(at / 1000000000),
-                                          .tv_nsec = (long)(at % 1000000000) } };
+    const uint64_t all[] = { p->rx_at, p->tx_at, p->lean_at };
+    uint64_t at = 0;
+
+    for (unsigned i = 0; i < ARRAY_LEN(all); i++)
+        if (all[i] && (!at || all[i] < at))
+            at = all[i];
+    struct itimerspec t = { .it_value = { .tv_sec = (time_t)(at / NS_PER_S),
+                                          .tv_nsec = (long)(at % NS_PER_S) } };
 
     timerfd_settime(p->timer.fd, TFD_TIMER_ABSTIME, &t, NULL);
 }
@@ -81,18 +81,18 @@ static uint64_t limit_wait(struct net_limit *l)
 
     if (!l->on)
         return 0;
-    now = now_ns();
+    now = clock_ns();
     pthread_mutex_lock(&l->lock);
     wait = max_u64(bucket_wait(&l->bytes, now), bucket_wait(&l->frames, now));
     pthread_mutex_unlock(&l->lock);
-    return wait ? now + min_u64(wait, UINT64_C(3600000000000)) : 0;
+    return wait ? now + min_u64(wait, 3600 * NS_PER_S) : 0;
 }
 
 static void limit_take(struct net_limit *l, size_t len)
 {
     if (!l->on)
         return;
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     pthread_mutex_lock(&l->lock);
     bucket_take(&l->bytes, len, now);
@@ -115,12 +115,18 @@ static bool rx_merges(const struct net_pair *p)
     return p->dev->features & NET_F_MRG_RXBUF;
 }
 
+/* Bytes of the largest frame that is one packet and not several: it may have two VLAN tags. */
+static size_t rx_longest(const struct net_pair *p)
+{
+    return NET_FRAME_MIN + 2 * 4 + (size_t)*p->mtu;
+}
+
 /* Bytes that the largest frame takes, header and all. */
 static size_t rx_need(const struct net_pair *p)
 {
     if (net_offloads(*p->features) & ~(unsigned)TUN_F_CSUM)
         return NET_HDR_LEN + NET_FRAME_MAX;
-    return NET_HDR_LEN + NET_FRAME_MIN + 4 + (size_t)*p->mtu; /* with a VLAN tag */
+    return NET_HDR_LEN + rx_longest(p);
 }
 
 /* Moves what is held to the beginning of its arrays. */
@@ -131,7 +137,7 @@ static void rx_compact(struct net_pair *p)
     p->first = p->iov_first = 0;
 }
 
-/* Takes one more chain: 1, 0 when there is none or no place for it, -EPROTO. */
+/* Takes one more chain: 1, 0 when there is none, -ENOSPC without a place for it, -EPROTO. */
 static int rx_pop(struct net_pair *p)
 {
     struct chain c;
@@ -141,7 +147,7 @@ static int rx_pop(struct net_pair *p)
     if (p->iov_first + p->iov_n + NET_QMAX + 1 > NET_RX_IOVS || p->first + p->n == NET_QMAX)
         rx_compact(p);
     if (p->iov_n + NET_QMAX + 1 > NET_RX_IOVS || p->n == NET_QMAX)
-        return 0;
+        return -ENOSPC;
     c.iov = p->iov + p->iov_first + p->iov_n;
     c.iov_max = NET_QMAX;
     ret = virtq_pop(rx_vq(p), &c);
@@ -175,23 +181,25 @@ static bool rx_refill(struct net_pair *p)
     while (p->room < need) {
         int ret = rx_pop(p);
 
-        if (ret < 0)
+        if (ret == -EPROTO)
             return false;
-        if (ret == 0 && virtq_waiting(rx_vq(p)) == 0 && virtq_rearm(rx_vq(p)))
-            continue;
-        if (ret == 0)
+        if (ret == -ENOSPC) /* no fault of his */
+            return true;
+        if (ret == 0 && !virtq_rearm(rx_vq(p)))
             break;
     }
     if (p->room >= need) {
         p->lean = false;
+        p->lean_at = 0;
         return true;
     }
-    if (p->n && (p->lean || virtq_waiting(rx_vq(p)))) /* no place for more is no fault of his */
+    if (p->n && p->lean)
         return true;
     p->starved = true;
-    p->rx_at = p->n ? now_ns() + NET_PATIENCE : 0;
-    if (p->rx_at)
+    if (p->n && !p->lean_at) {
+        p->lean_at = clock_ns() + NET_PATIENCE;
         timer_set(p);
+    }
     return false;
 }
 
@@ -208,34 +216,44 @@ static void rx_push(struct net_pair *p, size_t len)
     p->room -= h->room;
 }
 
-/* A frame of len bytes, its header among them, stands in the chains held. */
-static void rx_deliver(struct net_pair *p, size_t len)
+/* Puts a frame of len bytes, its header among them, that stands in the chains held, into the used
+ * ring. The header is judged in a copy and then put where the guest, which might have changed it
+ * meanwhile, finds it. */
+static enum net_drop rx_deliver(struct net_pair *p, size_t len)
 {
-    struct cursor header;
-    uint16_t chains = 0;
+    struct cursor at;
+    struct net_hdr h;
     size_t left = len;
 
-    for (unsigned i = p->first; left; i++, chains++)
+    if (len > p->room)
+        return NET_DROP_NO_ROOM;
+    if (len < NET_HDR_LEN)
+        return NET_DROP_SHORT;
+    cursor_init(&at, p->iov + p->iov_first, p->held[p->first].iov_n);
+    cursor_get(&at, &h, sizeof h);
+    enum net_drop drop = net_check_host_hdr(&h, len - NET_HDR_LEN, *p->features);
+
+    if (drop)
+        return drop;
+    if (p->dev->features & NET_F_MTU && h.gso_type == NET_GSO_NONE &&
+        len - NET_HDR_LEN > rx_longest(p)) /* 5.1.4.1 */
+        return NET_DROP_LONG;
+    h.num_buffers = 0;
+    for (unsigned i = p->first; left; i++, h.num_buffers++)
         left -= min_size(left, p->held[i].room);
-    cursor_init(&header, p->iov + p->iov_first, p->held[p->first].iov_n);
-    if (!(*p->features & NET_F_GUEST_CSUM)) /* 5.1.6.4.1; and it is all the tap could have set */
-        cursor_put(&header, &(uint8_t){ 0 }, 1);
-    else
-        cursor_skip(&header, 1);
-    cursor_skip(&header, offsetof(struct net_hdr, num_buffers) - 1);
-    cursor_put(&header, &chains, sizeof chains);
-    p->stats.rx_packets++;
-    p->stats.rx_bytes += len - NET_HDR_LEN;
-    for (left = len; chains; chains--) {
+    cursor_init(&at, p->iov + p->iov_first, p->held[p->first].iov_n);
+    cursor_put(&at, &h, sizeof h);
+    for (left = len; left;) {
         size_t part = min_size(left, p->held[p->first].room);
 
         rx_push(p, part);
         left -= part;
     }
+    return NET_PASS;
 }
 
-/* Reads one frame: its length, 0 when there is none now. */
-static size_t rx_read(struct net_pair *p)
+/* Reads one frame: its length, 0 when there is none now, -errno: it is lost. */
+static ssize_t rx_read(struct net_pair *p)
 {
     struct iovec *iov = p->iov + p->iov_first;
 
@@ -243,40 +261,68 @@ static size_t rx_read(struct net_pair *p)
     ssize_t len = readv(p->file, iov, (int)p->iov_n + 1);
 
     if (len > 0 || (len < 0 && (errno == EAGAIN || errno == EINTR)))
-        return len > 0 ? (size_t)len : 0;
-    /* EBADFD: the interface was deleted. EFAULT and whatever else will not pass by itself. */
-    p->gone = true;
-    return 0;
+        return len > 0 ? len : 0;
+    if (len == 0 || errno == EBADFD) /* deleted, or a queue that is off */
+        p->gone = true;
+    return p->gone ? 0 : -errno;
+}
+
+/* A read failed. One may be a frame that the host could not put into a header; many are not. */
+static void rx_failed(struct net_pair *p, int ret)
+{
+    p->stats.rx_drop[NET_DROP_REFUSED]++;
+    if (++p->errors < NET_ERRORS)
+        return;
+    if (p->errors == NET_ERRORS)
+        log_warn("%s: the tap can't be read: %s; it is tried again", p->dev->name, strerror(-ret));
+    p->rx_resting = true;
+    p->rx_at = clock_ns() + NET_REST;
+    timer_set(p);
+}
+
+/* Whether a frame may come now; if not, the timer tells when. */
+static bool rx_may(struct net_pair *p)
+{
+    p->rx_at = limit_wait(p->rx_limit);
+    p->rx_resting = p->rx_at != 0;
+    if (p->rx_resting)
+        timer_set(p);
+    return !p->rx_resting;
+}
+
+static void rx_frame(struct net_pair *p, size_t len)
+{
+    enum net_drop drop = rx_deliver(p, len);
+    size_t bytes = len - min_size(len, NET_HDR_LEN);
+
+    p->errors = 0;
+    p->stats.rx_drop[drop] += drop != NET_PASS;
+    p->stats.rx_packets += drop == NET_PASS;
+    p->stats.rx_bytes += drop == NET_PASS ? bytes : 0;
+    limit_take(p->rx_limit, bytes);
 }
 
 static void rx_round(struct net_pair *p)
 {
-    struct virtq *vq = rx_vq(p);
-    size_t len = 0, bytes = 0;
+    size_t bytes = 0;
     unsigned n = 0;
 
-    for (; !p->dev->broken && n < p->burst && bytes < NET_BURST_BYTES; n++, bytes += len) {
-        p->rx_at = limit_wait(p->rx_limit);
-        if (p->rx_at) {
-            p->rx_resting = true;
-            timer_set(p);
+    for (; !p->dev->broken && n < p->burst && bytes < NET_BURST_BYTES && !p->rx_resting; n++) {
+        if (!rx_may(p) || !rx_refill(p))
             break;
+        ssize_t len = rx_read(p);
+
+        if (len == 0)
+            break;
+        if (len < 0) {
+            rx_failed(p, (int)len);
+            continue;
         }
-        if (!rx_refill(p))
-            break;
-        len = rx_read(p);
-        if (!len)
-            break;
-        limit_take(p->rx_limit, len - min_size(len, NET_HDR_LEN));
-        if (len > p->room)
-            p->stats.rx_drop[NET_DROP_NO_ROOM]++;
-        else if (len < NET_HDR_LEN + NET_FRAME_MIN)
-            p->stats.rx_drop[NET_DROP_SHORT]++;
-        else
-            rx_deliver(p, len);
+        rx_frame(p, (size_t)len);
+        bytes += (size_t)len;
     }
-    p->burst = n == p->burst ? (unsigned)min_u64(2 * n, NET_BURST) : (unsigned)max_u64(n, 1);
-    pair_publish(p, vq);
+    p->burst = (unsigned)(n == p->burst ? min_u64(2 * n, NET_BURST) : max_u64(n, 1));
+    pair_publish(p, rx_vq(p));
     rx_listen(p);
 }
 
@@ -298,9 +344,8 @@ void net_pair_rx(struct net_pair *p)
     if (!p->on || !p->starved)
         return;
     p->starved = false;
-    p->rx_at = 0;
     virtq_disarm(rx_vq(p));
-    if (!p->gone)
+    if (!p->gone && !p->rx_resting)
         rx_round(p);
 }
 
@@ -339,20 +384,31 @@ static enum net_drop tx_frame(struct net_pair *p, struct chain *c, size_t *len)
     return tx_write(p, 1 + cursor_take(&c->r, *len, p->out + 1, NET_QMAX));
 }
 
-/* Serves up to a round's work; whether there may be more. */
-static bool tx_round(struct net_pair *p, struct virtq *vq)
+/* Whether a frame may go now; if not, the timer tells when. */
+static bool tx_may(struct net_pair *p)
+{
+    p->tx_at = limit_wait(p->tx_limit);
+    p->tx_resting = p->tx_at != 0;
+    if (p->tx_resting)
+        timer_set(p);
+    return !p->tx_resting;
+}
+
+/* What is left of a round's work. */
+struct budget {
+    unsigned frames;
+    size_t bytes;
+};
+
+/* Sends what is there. Whether it stopped for the budget's sake. */
+static bool tx_round(struct net_pair *p, struct virtq *vq, struct budget *left)
 {
     struct chain c = { .iov = p->popped, .iov_max = NET_QMAX };
-    unsigned n = 0;
-    size_t len, bytes = 0;
+    size_t len;
 
-    for (; n < NET_BURST && bytes < NET_BURST_BYTES; n++, bytes += len) {
-        p->tx_at = virtq_waiting(vq) ? limit_wait(p->tx_limit) : 0;
-        if (p->tx_at) {
-            p->tx_resting = true;
-            timer_set(p);
+    while (left->frames && left->bytes) {
+        if (virtq_waiting(vq) && !tx_may(p))
             return false;
-        }
         int ret = virtq_pop(vq, &c);
 
         if (ret < 0)
@@ -366,6 +422,8 @@ static bool tx_round(struct net_pair *p, struct virtq *vq)
         p->stats.tx_bytes += drop == NET_PASS ? len : 0;
         limit_take(p->tx_limit, len);
         virtq_push(vq, &c, 0);
+        left->frames--;
+        left->bytes -= min_size(left->bytes, len);
     }
     return true;
 }
@@ -373,11 +431,12 @@ static bool tx_round(struct net_pair *p, struct virtq *vq)
 static void tx_run(struct net_pair *p)
 {
     struct virtq *vq = tx_vq(p);
+    struct budget left = { NET_BURST, NET_BURST_BYTES };
     bool more;
 
     virtq_disarm(vq);
     do
-        more = tx_round(p, vq);
+        more = tx_round(p, vq, &left);
     while (!more && !p->tx_resting && !p->dev->broken && virtq_rearm(vq));
     pair_publish(p, vq);
     if (more)
@@ -393,29 +452,38 @@ void net_pair_tx(struct net_pair *p)
 
 /* --- the pair ----------------------------------------------------------------------------- */
 
+/* Whether *at is over; then it is 0. */
+static bool due(uint64_t *at, uint64_t now)
+{
+    bool over = *at && *at <= now;
+
+    *at = over ? 0 : *at;
+    return over;
+}
+
 static void pair_on_timer(struct watch *w, uint32_t revents)
 {
     struct net_pair *p = w->arg;
-    uint64_t count, now = now_ns();
-    bool rx = p->rx_at && p->rx_at <= now, tx = p->tx_at && p->tx_at <= now;
+    uint64_t count, now = clock_ns();
 
     (void)revents;
     if (read(w->fd, &count, sizeof count) != sizeof count)
         return;
-    if (rx) {
-        p->lean |= p->starved;
-        p->starved = p->rx_resting = false;
-        p->rx_at = 0;
+    bool rested = due(&p->rx_at, now), lean = due(&p->lean_at, now), tx = due(&p->tx_at, now);
+
+    if (rested)
+        p->rx_resting = false;
+    if (lean) {
+        p->lean = true;
+        p->starved = false;
     }
-    if (tx) {
+    if (tx)
         p->tx_resting = false;
-        p->tx_at = 0;
-    }
-    if (p->rx_at || p->tx_at)
+    if (p->rx_at || p->tx_at || p->lean_at)
         timer_set(p);
     if (!p->on || p->dev->broken)
         return;
-    if (rx && !p->gone)
+    if ((rested || lean) && !p->gone && !p->starved && !p->rx_resting)
         rx_round(p);
     if (tx)
         tx_run(p);
@@ -424,7 +492,8 @@ static void pair_on_timer(struct watch *w, uint32_t revents)
 void net_pair_start(struct net_pair *p)
 {
     p->on = true;
-    p->starved = p->lean = p->rx_resting = p->tx_resting = false;
+    p->gone = p->starved = p->lean = p->rx_resting = p->tx_resting = false;
+    p->errors = 0;
     p->burst = 1;
     virtq_disarm(rx_vq(p));
     rx_listen(p);
@@ -436,7 +505,7 @@ void net_pair_stop(struct net_pair *p)
     if (!p->on)
         return;
     p->on = false;
-    p->rx_at = p->tx_at = 0;
+    p->rx_at = p->tx_at = p->lean_at = 0;
     timer_set(p);
     rx_listen(p);
     while (p->n) {

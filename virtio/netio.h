@@ -34,16 +34,17 @@ struct net_pair {
     int file; /* the tap's */
     struct net_limit *rx_limit, *tx_limit;
     const _Atomic uint64_t *features; /* of the driver's, those in force */
-    const _Atomic uint16_t *mtu;      /* the interface's */
+    const _Atomic uint16_t *mtu;      /* what the driver was told */
     struct watch host, timer;
-    bool on;                     /* between net_pair_start and net_pair_stop */
-    bool gone;                   /* the tap is */
-    uint64_t rx_at, tx_at;       /* when the timer is to wake either way, ns; 0: it is not */
-    bool rx_resting, tx_resting; /* until then: over the limit */
+    bool on;                        /* between net_pair_start and net_pair_stop */
+    bool gone;                      /* the tap is */
+    uint64_t rx_at, tx_at, lean_at; /* when the timer is to wake us for what, ns; 0: not */
+    bool rx_resting, tx_resting;    /* until then: over the limit */
     /* Receiving. Those held are held[first .. first + n), their buffers iov[iov_first ..]. */
-    bool starved;   /* the driver has to give more buffers first */
-    bool lean;      /* it did not: what it gave must do */
-    unsigned burst; /* how many frames the next round reads */
+    bool starved;    /* the driver has to give more buffers first */
+    bool lean;       /* it did not until lean_at: what it gave must do */
+    unsigned errors; /* reads that failed, one after another */
+    unsigned burst;  /* how many frames the next round reads */
     unsigned first, n, iov_first, iov_n;
     size_t room; /* of all */
     char spare;  /* the byte behind the buffers; nobody looks at it */

@@ -53,6 +53,33 @@ enum net_drop net_check_hdr(struct net_hdr *h, size_t len, uint64_t features)
     return NET_PASS;
 }
 
+static uint64_t guest_gso_feature(uint8_t type)
+{
+    switch (type) {
+    case NET_GSO_TCPV4:
+        return NET_F_GUEST_TSO4;
+    case NET_GSO_TCPV6:
+        return NET_F_GUEST_TSO6;
+    case NET_GSO_UDP_L4:
+        return NET_F_GUEST_USO4 | NET_F_GUEST_USO6;
+    default:
+        return 0;
+    }
+}
+
+enum net_drop net_check_host_hdr(struct net_hdr *h, size_t len, uint64_t features)
+{
+    if (len < NET_FRAME_MIN)
+        return NET_DROP_SHORT;
+    if (h->flags & NET_HDR_NEEDS_CSUM && !(features & NET_F_GUEST_CSUM))
+        return NET_DROP_CSUM;
+    if (h->gso_type != NET_GSO_NONE && !(features & guest_gso_feature(h->gso_type)))
+        return NET_DROP_GSO;
+    /* Without GUEST_CSUM not even that a checksum is right may be told (5.1.6.4.1). */
+    h->flags &= features & NET_F_GUEST_CSUM ? NET_HDR_NEEDS_CSUM | NET_HDR_DATA_VALID : 0;
+    return NET_PASS;
+}
+
 unsigned net_offloads(uint64_t features)
 {
     unsigned all = TUN_F_CSUM;

@@ -53,7 +53,7 @@ _Static_assert(sizeof(struct net_hdr) == NET_HDR_LEN, "as in the spec");
 enum net_drop {
     NET_PASS,
     NET_DROP_SHORT,   /* no whole header, or no whole Ethernet header behind it */
-    NET_DROP_LONG,    /* longer than any frame */
+    NET_DROP_LONG,    /* longer than any frame; receiving: than the MTU */
     NET_DROP_CSUM,    /* a checksum that was not negotiated, or outside the frame */
     NET_DROP_GSO,     /* a segmentation that was not negotiated, or without what it needs */
     NET_DROP_REFUSED, /* the host's interface refused it */
@@ -65,6 +65,10 @@ enum net_drop {
 /* Judges the header of a frame of len bytes that the driver sends, with the features it negotiated.
  * NET_PASS: it may go to the host as it now stands, with what the spec has us ignore removed. */
 enum net_drop net_check_hdr(struct net_hdr *h, size_t len, uint64_t features);
+
+/* The same of a frame that the host has for a driver with these features: one that they rule out
+ * may have been on its way when they changed. */
+enum net_drop net_check_host_hdr(struct net_hdr *h, size_t len, uint64_t features);
 
 /* TUN_F_* for what a driver with these features takes (of them CSUM, TSO and USO). */
 unsigned net_offloads(uint64_t features);
