@@ -21,7 +21,7 @@
 #include "core/num.h"
 
 #define MESSAGE_MAX 8192
-#define READS_MAX   64
+#define READS_MAX   1024 /* some times what the socket holds */
 
 /* Not in musl's <net/if.h>, and linux/if.h can't be had beside that. */
 #define LINK_LOWER_UP 0x10000
@@ -53,7 +53,7 @@ static int attr_next(struct attrs *a, const uint8_t **value, size_t *len)
     *len = h.rta_len - sizeof h;
     a->at += step;
     a->len -= step;
-    return h.rta_type & NLA_TYPE_MASK;
+    return h.rta_type;
 }
 
 static uint16_t clamp_mtu(uint32_t mtu)
@@ -190,15 +190,21 @@ int link_ask(int fd, unsigned ifindex)
 void link_read(int fd, struct link_report *r)
 {
     uint8_t buf[MESSAGE_MAX] __attribute__((aligned(8)));
+    bool lost = false;
 
     for (unsigned i = 0; i < READS_MAX; i++) {
         ssize_t n = read(fd, buf, sizeof buf);
 
-        if (n > 0)
+        if (n > 0) {
             link_parse(r, buf, (size_t)n);
-        else if (n < 0 && errno == ENOBUFS && r->ifindex)
-            link_ask(fd, r->ifindex); /* reports were lost: how do things stand? */
-        else if (n < 0 && errno != ENOBUFS && errno != EINTR)
-            return;
+        } else if (n < 0 && errno == ENOBUFS) {
+            lost = true;
+        } else if (n < 0 && errno != EINTR) {
+            /* Reports were lost: how do things stand? An answer finds room when all is read, and
+             * not before. */
+            if (!lost || !r->ifindex || link_ask(fd, r->ifindex) < 0)
+                return;
+            lost = false;
+        }
     }
 }

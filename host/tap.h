@@ -29,11 +29,13 @@
 
 struct tap_opts {
     const char *name; /* of an interface; NULL: fd */
-    int fd;           /* an open tap or macvtap; the tap's from then on, also when opening fails */
+    int fd;           /* an open tap or macvtap that came by exec: the tap's from then on, also when
+                         opening fails, unless it is closed on exec, and so another's */
     unsigned queues;  /* 1 to TAP_QUEUES_MAX; 1 with fd */
     unsigned mtu;     /* what the guest is told; 0: the interface's */
 };
 
+/* Of one in another network namespace, where we hear nothing, it is up and not gone. */
 struct tap_link {
     bool up;      /* running, with a carrier */
     bool gone;    /* deleted: it does not come back */
@@ -64,23 +66,28 @@ struct tap_filter {
 };
 
 /* Opens it: makes a missing one where that is allowed, and brings up what it made. 0, or -errno
- * with *e, "net NAME: REASON: REMEDY". All queues but the first are detached. Main thread. */
+ * with *e, "net NAME: REASON: REMEDY". All queues but the first are detached, nothing is filtered,
+ * and nothing left to the guest (tap_set_offload). Main thread. (tapopen.c) */
 int tap_open(struct tap *t, const struct tap_opts *o, struct err *e);
+/* What tap_open returned with, an error included; once is enough. Any thread. */
 void tap_close(struct tap *t);
 
 /* A locally administered unicast address, the same at each start, for an interface of this name on
- * this host. */
+ * this host. Main thread: it opens a file. */
 void tap_mac(const char *name, uint8_t mac[6]);
 
-/* What frames to the guest may leave to it: TUN_F_*, a subset of t->offloads. 0 or -errno, as the
- * next two; device thread or main, any one at a time. */
+/* What frames to the guest may leave to it: TUN_F_*, of which those are asked for that are in
+ * t->offloads and that the kernel takes together (the others with CSUM alone, USO4 and USO6 only
+ * both). 0 or -errno, as the next two; device thread or main, any one at a time. */
 int tap_set_offload(struct tap *t, unsigned offloads);
-/* Whether frames come and go by queue q; nothing where there is one queue. */
+/* Whether frames come and go by queue q, which may be so already; nothing where there is one
+ * queue. */
 int tap_set_queue(struct tap *t, unsigned q, bool on);
 /* Nothing where the host can't. */
 int tap_set_filter(struct tap *t, const struct tap_filter *f);
 
-/* Reads what t->netlink has, without blocking, into t->link. Whether that changed. */
+/* Reads what t->netlink has, without blocking, into t->link. Whether that changed. Any one thread,
+ * by read and write alone. */
 bool tap_read_link(struct tap *t);
 
 #endif

@@ -13,12 +13,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -250,7 +252,7 @@ static int take_fd(const struct opening *op, struct stat *st)
     if (flags < 0 || fstat(fd, st) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
         fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return open_failed(op, errno, "can't be used", "give an open tap or macvtap");
-    if (!S_ISCHR(st->st_mode) || (flags & O_ACCMODE) != O_RDWR)
+    if ((flags & O_ACCMODE) != O_RDWR)
         return err_set(
             op->e, EINVAL,
             "net %s: not a tap that is open for reading and writing: give an open tap or "
@@ -259,13 +261,21 @@ static int take_fd(const struct opening *op, struct stat *st)
     return 0;
 }
 
-static int check_flags(const struct opening *op, unsigned flags)
+/* Whether frames have a packet information header as well. TUNGETIFF does not tell: the kernel
+ * gives IFF_NO_PI's bit a second meaning there. But a write of four bytes at an address where there
+ * is nothing gets as far as that header, or it is too short for what else must come. */
+static bool has_packet_info(const struct opening *op)
+{
+    return syscall(SYS_write, op->o->fd, (const void *)1, 4) < 0 && errno == EFAULT;
+}
+
+static int check_kind(const struct opening *op, unsigned flags)
 {
     if (!(flags & IFF_TAP))
         return err_set(op->e, EINVAL,
                        "net %s: a tun, which has no Ethernet frames: open it with IFF_TAP",
                        op->who);
-    if (!(flags & IFF_NO_PI))
+    if (has_packet_info(op))
         return err_set(op->e, EINVAL,
                        "net %s: frames come with a packet information header: open it with "
                        "IFF_NO_PI",
@@ -280,7 +290,7 @@ static int check_flags(const struct opening *op, unsigned flags)
 static int open_fd(const struct opening *op)
 {
     struct tap *t = op->t;
-    struct stat st;
+    struct stat st = { 0 };
     struct ifreq ifr = { 0 };
 
     int ret = take_fd(op, &st);
@@ -303,7 +313,7 @@ static int open_fd(const struct opening *op)
         if (ret)
             return open_failed(op, -ret, "a macvtap that takes no vnet headers", "report this");
     }
-    return check_flags(op, flags);
+    return check_kind(op, flags);
 }
 
 /* --- either ----------------------------------------------------------------------------------- */
@@ -314,7 +324,7 @@ static int set_up(const struct opening *op)
 {
     static const unsigned tries[] = { TUN_F_CSUM | TSO | USO, TUN_F_CSUM | TSO, TUN_F_CSUM, 0 };
     struct tap *t = op->t;
-    int len = TAP_HDR_LEN, little = 1, ret = 0;
+    int len = TAP_HDR_LEN, little = 1, room = INT_MAX, ret = 0;
 
     for (unsigned i = 0; i < ARRAY_LEN(tries); i++) {
         t->offloads = tries[i];
@@ -332,6 +342,8 @@ static int set_up(const struct opening *op)
     t->filters = tap_set_filter(t, &(struct tap_filter){ .all = true }) == 0;
     for (unsigned q = 1; ret == 0 && q < t->n; q++)
         ret = tap_set_queue(t, q, false);
+    /* A tap's has no bound, a macvtap's has: what goes beyond it would be lost. */
+    (void)t->control(t, 0, TUNSETSNDBUF, &room);
     return ret ? open_failed(op, -ret, "can't be set up", "use a newer kernel") : 0;
 }
 

@@ -16,7 +16,8 @@
 
 struct vhost {
     int fd;
-    uint64_t features; /* that it knows */
+    uint64_t features; /* that it knows: of those that concern rings (EVENT_IDX, INDIRECT_DESC,
+                          MRG_RXBUF) a device offers no others. Offloads are the tap's. */
 };
 
 /* A queue as the driver set it up. */
@@ -31,8 +32,9 @@ struct vhost_ring {
 int vhost_open(struct vhost *v, const struct gmem *mem, const char *name, struct err *e);
 void vhost_close(struct vhost *v);
 
-/* Has both rings served with these features (those it does not know are left out). 0 or -errno;
- * then neither is. Device thread. */
+/* Has both rings served with these features (those it does not know are left out), what waits in
+ * them included: no kick is needed. 0 or -errno; then neither is. Device thread, as vhost_stop.
+ * tap: a queue's file, whose frames have headers of 12 bytes (VERSION_1). */
 int vhost_start(struct vhost *v, uint64_t features, const struct vhost_ring ring[VHOST_RINGS],
                 int tap);
 

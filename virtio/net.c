@@ -55,6 +55,12 @@ struct net {
     struct net_ctl ctl;
     _Atomic uint64_t features; /* the driver's, without the offloads it switched off */
     _Atomic uint16_t mtu;      /* the driver's; the interface's where it took none */
+    /* What the tap was told last: telling it takes the host's lock for all interfaces, and a guest
+     * can ask for the same again and again. */
+    bool told_offloads, told_filter;
+    unsigned offloads;
+    struct tap_filter filter;
+    uint32_t attached; /* bit i: queue i of the tap */
     struct net_limit rx_limit, tx_limit;
     struct watch link;
     struct watch
@@ -153,6 +159,18 @@ static void net_pair_switch(struct net *n, unsigned i, bool on)
         loop_call(p->loop, on ? pair_start : pair_stop, p);
 }
 
+static void net_attach(struct net *n, unsigned i, bool on)
+{
+    uint32_t bit = UINT32_C(1) << i;
+    int ret = 0;
+
+    if (!(n->attached & bit) == on)
+        ret = tap_set_queue(n->tap, i, on);
+    if (ret == 0)
+        n->attached = on ? n->attached | bit : n->attached & ~bit;
+    net_tell(n, "a queue can't be switched", ret);
+}
+
 /* Has the first `pairs` move frames and the others rest. A queue of the tap is attached before its
  * pair reads, and detached after: one that is not can only be asked in vain. */
 static void net_set_pairs(struct net *n, unsigned pairs)
@@ -162,10 +180,10 @@ static void net_set_pairs(struct net *n, unsigned pairs)
     for (unsigned i = n->tap->n; i-- > pairs;) {
         net_pair_switch(n, i, false);
         if (i) /* the first may stay: it rests unread */
-            net_tell(n, "a queue can't be switched off", tap_set_queue(n->tap, i, false));
+            net_attach(n, i, false);
     }
     for (unsigned i = 0; i < pairs; i++) {
-        net_tell(n, "a queue can't be switched on", tap_set_queue(n->tap, i, true));
+        net_attach(n, i, true);
         net_pair_switch(n, i, true);
     }
     if (!pairs)
@@ -179,7 +197,13 @@ static void net_apply_filter(struct net *n)
     struct tap_filter f;
 
     net_ctl_filter(&n->ctl, &f);
-    net_tell(n, "what is received can't be filtered", tap_set_filter(n->tap, &f));
+    if (n->told_filter && memcmp(&f, &n->filter, sizeof f) == 0)
+        return;
+    int ret = tap_set_filter(n->tap, &f);
+
+    n->told_filter = ret == 0;
+    n->filter = f;
+    net_tell(n, "what is received can't be filtered", ret);
 }
 
 static void net_apply_offloads(struct net *n)
@@ -187,8 +211,14 @@ static void net_apply_offloads(struct net *n)
     static const uint64_t all = NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |
                                 NET_F_GUEST_USO4 | NET_F_GUEST_USO6;
     uint64_t features = (n->dev.features & ~all) | n->ctl.offloads;
+    unsigned offloads = net_offloads(features);
+    int ret = 0;
 
-    net_tell(n, "offloads can't be set", tap_set_offload(n->tap, net_offloads(features)));
+    if (!n->told_offloads || offloads != n->offloads)
+        ret = tap_set_offload(n->tap, offloads);
+    n->told_offloads = ret == 0;
+    n->offloads = offloads;
+    net_tell(n, "offloads can't be set", ret);
     atomic_store(&n->features, features);
 }
 
@@ -608,6 +638,7 @@ struct virtio_dev *net_new(struct gmem *mem, struct loop *loop, const struct net
     n->tap = o->tap;
     n->vhost = o->vhost;
     n->told_mtu = o->mtu;
+    n->attached = 1; /* as tap_open leaves them */
     memcpy(n->mac, o->mac, sizeof n->mac);
     limit_init(&n->rx_limit, o->rx_bw, o->rx_bw_burst, o->rx_pps, o->rx_pps_burst);
     limit_init(&n->tx_limit, o->tx_bw, o->tx_bw_burst, o->tx_pps, o->tx_pps_burst);

@@ -135,8 +135,9 @@ void net_ctl_filter(const struct net_ctl *n, struct tap_filter *f)
     static const uint8_t broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
     unsigned groups = n->no_multi ? 0 : n->n_multi, hosts = n->no_uni ? 0 : n->n_uni;
 
-    *f = (struct tap_filter){ .all = n->promisc || n->all_uni || n->uni_overflow,
-                              .all_multi = (n->all_multi || n->multi_overflow) && !n->no_multi };
+    memset(f, 0, sizeof *f); /* padding, too: filters are compared */
+    f->all = n->promisc || n->all_uni || n->uni_overflow;
+    f->all_multi = (n->all_multi || n->multi_overflow) && !n->no_multi;
     if (2 + hosts + groups > TAP_FILTER_MAX && groups) { /* too many of both: all groups */
         f->all_multi = true;
         groups = 0;
