@@ -636,6 +636,36 @@ static int build_button(struct machine *m, struct err *e)
     return vm_irqfd(&m->vm, BOOT_BUTTON_GSI, m->button, e);
 }
 
+/* The interrupt of a device whose threads can raise it themselves. */
+static void slot_pulse(void *arg)
+{
+    struct slot *s = arg;
+
+    pthread_mutex_lock(&s->pulse);
+    vm_irq(s->vm, s->at.gsi);
+    pthread_mutex_unlock(&s->pulse);
+}
+
+/* Between a device and KVM. Kicks come by ioeventfds. The interrupt goes out by this process's own
+ * call, unless somebody else signals an irqfd for the device: io_uring, or vhost. */
+static int build_wires(struct machine *m, struct slot *s, struct err *e)
+{
+    gpa_t notify = { s->at.base.v + VIRTIO_MMIO_QUEUE_NOTIFY };
+    int ret = 0;
+
+    pthread_mutex_init(&s->pulse, NULL);
+    s->vm = &m->vm;
+    if (s->dev->signal || s->role == SECCOMP_VHOST) {
+        ret = vm_irqfd(&m->vm, s->at.gsi, s->dev->irqfd, e);
+    } else {
+        s->dev->pulse = slot_pulse;
+        s->dev->pulse_arg = s;
+    }
+    for (unsigned q = 0; ret == 0 && q < s->dev->nq; q++)
+        ret = vm_ioeventfd(&m->vm, notify, q, s->dev->queue[q].kick.fd, e);
+    return ret;
+}
+
 /* VM, vCPUs, and last the wires between devices and KVM: the irqchip's memslots and its bus want
  * this order (docs/architecture.md). */
 static int build_vm(struct machine *m, const struct boot_state *b, struct err *e)
@@ -665,14 +695,8 @@ static int build_vm(struct machine *m, const struct boot_state *b, struct err *e
         ret = vcpus_create(&m->vcpus, (unsigned)m->cfg.cpus, &start, e);
     if (ret == 0 && !m->cfg.mmio_cmdline)
         ret = build_button(m, e);
-    for (unsigned i = 0; ret == 0 && i < m->n_slots; i++) {
-        const struct slot *s = &m->slot[i];
-        gpa_t notify = { s->at.base.v + VIRTIO_MMIO_QUEUE_NOTIFY };
-
-        ret = vm_irqfd(&m->vm, s->at.gsi, s->dev->irqfd, e);
-        for (unsigned q = 0; ret == 0 && q < s->dev->nq; q++)
-            ret = vm_ioeventfd(&m->vm, notify, q, s->dev->queue[q].kick.fd, e);
-    }
+    for (unsigned i = 0; ret == 0 && i < m->n_slots; i++)
+        ret = build_wires(m, &m->slot[i], e);
     return ret;
 }
 

@@ -2,6 +2,7 @@
 #ifndef MAYFLY_VMM_H
 #define MAYFLY_VMM_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,6 +40,8 @@ struct slot {
     unsigned n_loops;
     struct boot_device at;
     enum seccomp_role role; /* of its loops' threads */
+    const struct vm *vm;
+    pthread_mutex_t pulse; /* one edge at a time */
 };
 
 struct machine;

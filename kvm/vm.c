@@ -167,3 +167,14 @@ int vm_irqfd(struct vm *vm, uint32_t gsi, int fd, struct err *e)
 
     return ioctl(vm->fd, KVM_IRQFD, &irq) < 0 ? vm_failed("irqfd", e) : 0;
 }
+
+void vm_irq(const struct vm *vm, uint32_t gsi)
+{
+    struct kvm_irq_level line = { .irq = gsi, .level = 1 };
+
+    /* It can't fail with an irqchip and a gsi that has a pin; then the guest would hang, not we. */
+    if (ioctl(vm->fd, KVM_IRQ_LINE, &line) < 0)
+        return;
+    line.level = 0;
+    ioctl(vm->fd, KVM_IRQ_LINE, &line);
+}

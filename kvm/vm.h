@@ -35,4 +35,9 @@ int vm_ioeventfd(struct vm *vm, gpa_t addr, uint32_t value, int fd, struct err *
 /* A signal of fd raises the interrupt gsi, as an edge. */
 int vm_irqfd(struct vm *vm, uint32_t gsi, int fd, struct err *e);
 
+/* Raises the interrupt gsi, as an edge, at once and by this thread: an irqfd's signal goes by a
+ * worker of the kernel's, which costs a switch there and back. Any thread, for one gsi one at a
+ * time, and not beside an irqfd's signals: of two edges that overlap the guest gets one. */
+void vm_irq(const struct vm *vm, uint32_t gsi);
+
 #endif

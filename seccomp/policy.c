@@ -83,6 +83,7 @@ static const struct line policy[] = {
     { URING, "io_uring_enter", { { 0 } }, "host/uring.c uring_round", NULL },
     { OWN, "readv", { { 0 } }, "virtio/netio.c rx_read", NULL },
     { OWN, "writev", { { 0 } }, "virtio/netio.c tx_write", NULL },
+    { CONSOLE | SYNC | OWN, "ioctl", { IS(1, KVM_IRQ_LINE) }, "kvm/vm.c vm_irq", NULL },
     { SYNC, "preadv", { { 0 } }, "host/disk.c sync_start", NULL },
     { SYNC, "pwritev", { { 0 } }, "host/disk.c sync_start", NULL },
     { SYNC, "fdatasync", { { 0 } }, "host/disk.c sync_start", NULL },

@@ -127,6 +127,14 @@ static void dev_signal(int fd)
     (void)n; /* EAGAIN: 2^64 - 2 signals are waiting, one of them will do */
 }
 
+static void dev_raise(struct virtio_dev *d)
+{
+    if (d->pulse)
+        d->pulse(d->pulse_arg);
+    else
+        dev_signal(d->irqfd);
+}
+
 void virtio_interrupt(struct virtio_dev *d, uint32_t why)
 {
     /* The status first: the guest ignores an interrupt whose status reads 0. */
@@ -134,7 +142,7 @@ void virtio_interrupt(struct virtio_dev *d, uint32_t why)
     if (d->signal)
         d->signal(d);
     else
-        dev_signal(d->irqfd);
+        dev_raise(d);
 }
 
 void virtio_fail(struct virtio_dev *d, const char *fmt, ...)
@@ -444,7 +452,7 @@ static void cross_load(void *arg)
         c->ret = -EPROTO;
     /* The interrupt of what was told last may have been on its way: one too many does no harm. */
     if (c->ret == 0 && (d->isr | d->isr_always))
-        dev_signal(d->irqfd);
+        dev_raise(d);
     /* Whatever the saved driver had made available is found by looking. */
     for (unsigned i = 0; c->ret == 0 && active && !d->broken && i < d->nq; i++)
         if (c->setup[i].size)

@@ -76,6 +76,9 @@ struct virtio_dev {
     uint64_t offers; /* features beyond the transport's three: the class's, or fewer */
     /* Signals the irqfd, in place of a write; the loop's. NULL: a write. */
     void (*signal)(struct virtio_dev *);
+    /* Raises the interrupt without the irqfd, from any thread. NULL: the irqfd does. */
+    void (*pulse)(void *);
+    void *pulse_arg;
     /* The loop's. */
     uint64_t features; /* negotiated, from activate to reset */
     struct log_limit limit;

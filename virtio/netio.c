@@ -7,8 +7,12 @@
  *                   buffers); a frame that may not go or does not is dropped and counted, and its
  *                   chain given back like any other
  *
- * Without MRG_RXBUF a frame takes one chain, so one is held. Behind the buffers a read gets one
- * byte more, of ours: a frame that reaches it was larger than they are. It is dropped, never cut.
+ * Without MRG_RXBUF a frame takes one chain, so one is held.
+ *
+ * A read gets buffers for a frame as large as those before it, since each buffer costs, and behind
+ * them one of ours that the largest one fits into. What lands there is copied to the next chains,
+ * which is rare: the guess falls slowly and rises at once. A frame too large for all that is held
+ * shows by its length. It is dropped, never cut.
  *
  * A driver that left too few buffers for the largest frame is waited for, since it adds some as a
  * rule as soon as it saw those we filled. But not for long: one whose queue never holds that much
@@ -24,6 +28,7 @@
 #include "virtio/netio.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -36,6 +41,7 @@
 #define NET_BURST       64
 #define NET_BURST_BYTES (1 * MIB)
 #define NET_PATIENCE    (NS_PER_S / 100) /* for buffers */
+#define NET_SPILL       (NET_HDR_LEN + NET_FRAME_MAX)
 /* So many reads that fail make a rest. */
 #define NET_ERRORS 16
 #define NET_REST   (NS_PER_S / 10)
@@ -143,7 +149,7 @@ static int rx_pop(struct net_pair *p)
     struct chain c;
     int ret;
 
-    /* A chain's buffers are as many as the queue has entries at most; and the spare byte. */
+    /* A chain's buffers are as many as the queue has entries at most; and the spill. */
     if (p->iov_first + p->iov_n + NET_QMAX + 1 > NET_RX_IOVS || p->first + p->n == NET_QMAX)
         rx_compact(p);
     if (p->iov_n + NET_QMAX + 1 > NET_RX_IOVS || p->n == NET_QMAX)
@@ -256,10 +262,27 @@ static enum net_drop rx_deliver(struct net_pair *p, size_t len)
 static ssize_t rx_read(struct net_pair *p)
 {
     struct iovec *iov = p->iov + p->iov_first;
+    unsigned n = 0, i = p->first;
+    size_t room = 0;
 
-    iov[p->iov_n] = (struct iovec){ .iov_base = &p->spare, .iov_len = 1 };
-    ssize_t len = readv(p->file, iov, (int)p->iov_n + 1);
+    do {
+        n += p->held[i].iov_n;
+        room += p->held[i++].room;
+    } while (room < p->expect && i < p->first + p->n);
+    struct iovec next = iov[n];
 
+    iov[n] = (struct iovec){ .iov_base = p->spill, .iov_len = NET_SPILL };
+    ssize_t len = readv(p->file, iov, (int)n + 1);
+
+    iov[n] = next;
+    if (len > 0)
+        p->expect = max_u64((size_t)len, p->expect - p->expect / 8);
+    if (len > (ssize_t)room && (size_t)len <= p->room) {
+        struct cursor rest;
+
+        cursor_init(&rest, iov + n, p->iov_n - n);
+        cursor_put(&rest, p->spill, (size_t)len - room);
+    }
     if (len > 0 || (len < 0 && (errno == EAGAIN || errno == EINTR)))
         return len > 0 ? len : 0;
     if (len == 0 || errno == EBADFD) /* deleted, or a queue that is off */
@@ -495,6 +518,7 @@ void net_pair_start(struct net_pair *p)
     p->gone = p->starved = p->lean = p->rx_resting = p->tx_resting = false;
     p->errors = 0;
     p->burst = 1;
+    p->expect = 0;
     virtq_disarm(rx_vq(p));
     rx_listen(p);
     virtio_again(p->dev, p->txq); /* what the driver sent while the pair was off */
@@ -519,6 +543,9 @@ void net_pair_stop(struct net_pair *p)
 
 int net_pair_init(struct net_pair *p)
 {
+    p->spill = malloc(NET_SPILL);
+    if (!p->spill)
+        return -ENOMEM;
     p->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
                                .events = EPOLLIN,
                                .fn = pair_on_timer,
@@ -535,4 +562,5 @@ void net_pair_fini(struct net_pair *p)
     loop_del(p->loop, &p->host);
     if (p->timer.fd >= 0)
         close(p->timer.fd);
+    free(p->spill);
 }

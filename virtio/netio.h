@@ -46,8 +46,9 @@ struct net_pair {
     unsigned errors; /* reads that failed, one after another */
     unsigned burst;  /* how many frames the next round reads */
     unsigned first, n, iov_first, iov_n;
-    size_t room; /* of all */
-    char spare;  /* the byte behind the buffers; nobody looks at it */
+    size_t room;    /* of all */
+    size_t expect;  /* bytes that the next frame may well have */
+    uint8_t *spill; /* for what of it does not fit into the buffers that were given to the read */
     struct net_held held[NET_QMAX];
     struct iovec iov[NET_RX_IOVS];
     /* Sending: a chain's buffers, and what is written of them. */
