@@ -99,7 +99,8 @@ int virtq_start(struct virtq *q, struct gmem *mem, const struct virtq_setup *s, 
     if (!is_pow2(s->size) || s->size > max || s->size > VIRTQ_SIZE_MAX)
         return err_set(e, EPROTO, "size %u is not a power of two up to %u", s->size, max);
     /* The event fields behind the rings are part of them whether negotiated or not (2.7.6). */
-    if (!ring_map(q, s->desc, 16 * (uint64_t)s->size, 16, "descriptor table", e))
+    q->desc = ring_map(q, s->desc, 16 * (uint64_t)s->size, 16, "descriptor table", e);
+    if (!q->desc)
         return -EPROTO;
     q->avail = ring_map(q, s->avail, 6 + 2 * (uint64_t)s->size, 2, "avail ring", e);
     q->used = ring_map(q, s->used, 6 + 8 * (uint64_t)s->size, 4, "used ring", e);
@@ -132,11 +133,21 @@ static int chain_add(struct virtq *q, struct chain *c, const struct desc *d, uns
     return 0;
 }
 
-/* Follows the chain from head. Each descriptor is copied by gmem_read, a call the compiler does
- * not see through, so that it can't be fetched a second time after it was judged. */
+/* A descriptor of a table that is RAM, copied: what was judged is not fetched a second time, which
+ * the compiler is told. The guest may have the table anywhere, and change it at any time. */
+static struct desc desc_copy(const uint8_t *table, unsigned index)
+{
+    struct desc d;
+
+    memcpy(&d, table + index * sizeof d, sizeof d);
+    __asm__ volatile("" : "+m"(d));
+    return d;
+}
+
+/* Follows the chain from head. */
 static int chain_walk(struct virtq *q, uint16_t head, struct chain *c)
 {
-    gpa_t table = q->setup.desc;
+    const uint8_t *table = q->desc;
     unsigned entries = q->setup.size, index = head, steps = 0, n_r = 0, n_w = 0;
     uint64_t total = 0;
     bool indirect = false, writing = false;
@@ -145,8 +156,7 @@ static int chain_walk(struct virtq *q, uint16_t head, struct chain *c)
     for (;;) {
         if (steps++ == q->setup.size)
             return queue_fault(q, "a chain is longer than the queue, or a loop");
-        if (gmem_read(q->mem, (gpa_t){ table.v + 16 * (uint64_t)index }, &d, sizeof d))
-            return queue_fault(q, "an indirect table lies outside RAM");
+        d = desc_copy(table, index);
         if (d.flags & DESC_INDIRECT) {
             if (!q->setup.indirect)
                 return queue_fault(q, "an indirect table without INDIRECT_DESC negotiated");
@@ -156,9 +166,9 @@ static int chain_walk(struct virtq *q, uint16_t head, struct chain *c)
                 return queue_fault(q, "an indirect table with a next descriptor");
             if (d.len == 0 || d.len % sizeof d || d.len / sizeof d > q->setup.size)
                 return queue_fault(q, "an indirect table of a bad size");
-            if (!gmem_span(q->mem, (gpa_t){ d.addr }, d.len))
+            table = gmem_span(q->mem, (gpa_t){ d.addr }, d.len);
+            if (!table)
                 return queue_fault(q, "an indirect table lies outside RAM");
-            table = (gpa_t){ d.addr };
             entries = d.len / (uint32_t)sizeof d;
             index = 0;
             indirect = true;
@@ -306,7 +316,7 @@ bool virtq_idle(const struct virtq *q)
 uint16_t virtq_lend(const struct virtq *q, void **desc, void **avail, void **used)
 {
     assert(q->running && virtq_idle(q));
-    *desc = gmem_span(q->mem, q->setup.desc, 16 * (uint64_t)q->setup.size);
+    *desc = (void *)(uintptr_t)q->desc;
     *avail = q->avail;
     *used = q->used;
     return q->avail_next;

@@ -36,8 +36,9 @@ struct chain {
 struct virtq {
     struct gmem *mem;
     struct virtq_setup setup;
-    uint16_t *avail; /* in guest memory, checked by virtq_start: flags, idx, ring[], used_event */
-    uint16_t *used;  /* flags, idx, ring[] of {u32 id, u32 len}, avail_event */
+    const uint8_t *desc; /* in guest memory, as are the next two, checked by virtq_start */
+    uint16_t *avail;     /* flags, idx, ring[], used_event */
+    uint16_t *used;      /* flags, idx, ring[] of {u32 id, u32 len}, avail_event */
     uint16_t avail_next; /* the next entry of the avail ring to take */
     uint16_t used_next;  /* the next entry of the used ring to fill */
     uint16_t published;  /* used.idx as the guest knows it */
