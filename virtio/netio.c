@@ -40,8 +40,8 @@
 /* Work in a round: frames, and bytes. */
 #define NET_BURST       64
 #define NET_BURST_BYTES (1 * MIB)
-#define NET_PATIENCE    (NS_PER_S / 100) /* for buffers */
-#define NET_SPILL       (NET_HDR_LEN + NET_FRAME_MAX)
+#define NET_PATIENCE    (NS_PER_S / 100)                  /* for buffers */
+#define NET_SPILL       (NET_HDR_LEN + NET_FRAME_MAX + 1) /* a frame that fills it is too long */
 /* So many reads that fail make a rest. */
 #define NET_ERRORS 16
 #define NET_REST   (NS_PER_S / 10)
@@ -231,6 +231,8 @@ static enum net_drop rx_deliver(struct net_pair *p, size_t len)
     struct net_hdr h;
     size_t left = len;
 
+    if (len > NET_HDR_LEN + NET_FRAME_MAX)
+        return NET_DROP_LONG;
     if (len > p->room)
         return NET_DROP_NO_ROOM;
     if (len < NET_HDR_LEN)
