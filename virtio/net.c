@@ -20,10 +20,7 @@
  */
 #include "virtio/net.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -34,6 +31,7 @@
 #include "core/num.h"
 #include "virtio/netctl.h"
 #include "virtio/netio.h"
+#include "virtio/netstats.h"
 
 #define CTL_BURST 16 /* commands of a round */
 
@@ -425,20 +423,6 @@ static int net_load(struct virtio_dev *d, struct rbuf *r)
     return 0;
 }
 
-static void stats_add(struct net_stats *to, const struct net_stats *s)
-{
-    to->rx_packets += s->rx_packets;
-    to->rx_bytes += s->rx_bytes;
-    to->tx_packets += s->tx_packets;
-    to->tx_bytes += s->tx_bytes;
-    to->kicks += s->kicks;
-    to->interrupts += s->interrupts;
-    for (unsigned i = 0; i < NET_DROPS; i++) {
-        to->rx_drop[i] += s->rx_drop[i];
-        to->tx_drop[i] += s->tx_drop[i];
-    }
-}
-
 struct stats_call {
     const struct net_stats *from;
     struct net_stats *to;
@@ -448,7 +432,7 @@ static void stats_cross(void *arg)
 {
     struct stats_call *c = arg;
 
-    stats_add(c->to, c->from);
+    net_stats_add(c->to, c->from);
 }
 
 void net_stats(struct virtio_dev *d, struct net_stats *s)
@@ -460,40 +444,15 @@ void net_stats(struct virtio_dev *d, struct net_stats *s)
         loop_call(n->pair[i].loop, stats_cross, &(struct stats_call){ &n->pair[i].stats, s });
 }
 
-/* One line at the end, for whoever asked for such. */
-static void net_log(struct net *n)
-{
-    static const char *const why[NET_DROPS] = {
-        [NET_DROP_SHORT] = "short",     [NET_DROP_LONG] = "long",
-        [NET_DROP_CSUM] = "checksum",   [NET_DROP_GSO] = "segmentation",
-        [NET_DROP_REFUSED] = "refused", [NET_DROP_DOWN] = "down",
-        [NET_DROP_NO_ROOM] = "no room",
-    };
-    struct net_stats s;
-    char drops[256] = "";
-    size_t used = 0;
-
-    if (!log_enabled(LOG_DEBUG))
-        return;
-    net_stats(&n->dev, &s);
-    for (unsigned i = NET_PASS + 1; i < NET_DROPS; i++) {
-        if (s.tx_drop[i] + s.rx_drop[i])
-            used += (size_t)snprintf(drops + used, sizeof drops - used, ", dropped (%s) %" PRIu64,
-                                     why[i], s.tx_drop[i] + s.rx_drop[i]);
-        assert(used < sizeof drops);
-    }
-    log_debug("%s: received %" PRIu64 " frames of %" PRIu64 " bytes, sent %" PRIu64 " of %" PRIu64
-              "%s; kicks %" PRIu64 ", interrupts %" PRIu64 "%s",
-              n->dev.name, s.rx_packets, s.rx_bytes, s.tx_packets, s.tx_bytes, drops, s.kicks,
-              s.interrupts, n->vhost ? "; frames by vhost: see the tap's" : "");
-}
-
 static void net_free(struct virtio_dev *d)
 {
     struct net *n = net_of(d);
+    struct net_stats s;
 
-    if (n->pair)
-        net_log(n);
+    if (n->pair && log_enabled(LOG_DEBUG)) {
+        net_stats(d, &s);
+        net_stats_log(&s, d->name, n->vhost != NULL);
+    }
     loop_del(d->loop, &n->link);
     loop_del(d->loop, &n->passed_on);
     if (n->passed_on.fd >= 0)

@@ -6,6 +6,7 @@
 #include "host/vhost.h"
 #include "virtio/dev.h"
 #include "virtio/netpkt.h"
+#include "virtio/netstats.h"
 
 #define NET_QMAX      256 /* entries of a queue */
 #define NET_PAIRS_MAX TAP_QUEUES_MAX
@@ -19,14 +20,6 @@ struct net_opts {
     /* Bytes and frames a second, from the host and to it; 0: no limit. */
     uint64_t rx_bw, rx_bw_burst, rx_pps, rx_pps_burst;
     uint64_t tx_bw, tx_bw_burst, tx_pps, tx_pps_burst;
-};
-
-/* What a device did, in the guest's terms: rx is what the guest received. Bytes of frames, headers
- * left out. With vhost only the control queue's kicks are counted. */
-struct net_stats {
-    uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
-    uint64_t kicks, interrupts;
-    uint64_t rx_drop[NET_DROPS], tx_drop[NET_DROPS];
 };
 
 /* NULL with *e on failure. loop[i] serves pair i of the tap's queues, and loop[0] the device; with
