@@ -195,7 +195,7 @@ static void net_apply_filter(struct net *n)
     struct tap_filter f;
 
     net_ctl_filter(&n->ctl, &f);
-    if (n->told_filter && memcmp(&f, &n->filter, sizeof f) == 0)
+    if (n->told_filter && net_ctl_same_filter(&f, &n->filter))
         return;
     int ret = tap_set_filter(n->tap, &f);
 

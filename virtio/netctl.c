@@ -135,9 +135,8 @@ void net_ctl_filter(const struct net_ctl *n, struct tap_filter *f)
     static const uint8_t broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
     unsigned groups = n->no_multi ? 0 : n->n_multi, hosts = n->no_uni ? 0 : n->n_uni;
 
-    memset(f, 0, sizeof *f); /* padding, too: filters are compared */
-    f->all = n->promisc || n->all_uni || n->uni_overflow;
-    f->all_multi = (n->all_multi || n->multi_overflow) && !n->no_multi;
+    *f = (struct tap_filter){ .all = n->promisc || n->all_uni || n->uni_overflow,
+                              .all_multi = (n->all_multi || n->multi_overflow) && !n->no_multi };
     if (2 + hosts + groups > TAP_FILTER_MAX && groups) { /* too many of both: all groups */
         f->all_multi = true;
         groups = 0;
@@ -154,6 +153,12 @@ void net_ctl_filter(const struct net_ctl *n, struct tap_filter *f)
         filter_add(f, n->uni[i]);
     for (unsigned i = 0; i < groups; i++)
         filter_add(f, n->multi[i]);
+}
+
+bool net_ctl_same_filter(const struct tap_filter *a, const struct tap_filter *b)
+{
+    return a->all == b->all && a->all_multi == b->all_multi && a->n == b->n &&
+           memcmp(a->address, b->address, a->n * sizeof a->address[0]) == 0;
 }
 
 void net_ctl_save(const struct net_ctl *n, struct wbuf *w)

@@ -34,8 +34,9 @@ void net_ctl_init(struct net_ctl *n, uint64_t features, uint16_t max_pairs, cons
  * -EINVAL for a command that is unknown, malformed or not negotiated: then nothing changed. */
 int net_ctl_command(struct net_ctl *n, struct cursor *r);
 
-/* The filter that the driver's wishes come to. */
+/* The filter that the driver's wishes come to, and whether two are one. */
 void net_ctl_filter(const struct net_ctl *n, struct tap_filter *f);
+bool net_ctl_same_filter(const struct tap_filter *a, const struct tap_filter *b);
 
 /* For a snapshot. load: 0 or -EPROTO. */
 void net_ctl_save(const struct net_ctl *n, struct wbuf *w);

@@ -346,7 +346,10 @@ static void rx_round(struct net_pair *p)
         rx_frame(p, (size_t)len);
         bytes += (size_t)len;
     }
-    p->burst = (unsigned)(n == p->burst ? min_u64(2 * n, NET_BURST) : max_u64(n, 1));
+    if (n == p->burst)
+        p->burst = 2 * n < NET_BURST ? 2 * n : NET_BURST;
+    else
+        p->burst = n ? n : 1;
     pair_publish(p, rx_vq(p));
     rx_listen(p);
 }
