@@ -16,7 +16,7 @@ BENCH_CC  := musl-gcc -static -std=gnu17 -O2 -g -Wall -Wextra -Wshadow -Werror -
              -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
 BENCH_ASM := gcc -nostdlib -static -no-pie -I. -Wl,-z,noexecstack,--build-id=none -T bench/guest.ld
 
-bench-tools: $(addprefix $(BENCH)/,floor launch init disk guest guest-wait)
+bench-tools: $(addprefix $(BENCH)/,floor launch init disk net guest guest-wait)
 
 $(BENCH)/%: bench/%.c bench/mark.h bench/bench.mk
 	@mkdir -p $(@D)

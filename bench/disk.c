@@ -45,13 +45,6 @@ struct load {
     uint8_t *buffer;
 };
 
-static void mark(unsigned place)
-{
-    unsigned leaf = MARK_LEAF;
-
-    __asm__ volatile("cpuid" : "+a"(leaf), "+c"(place) : : "ebx", "edx");
-}
-
 __attribute__((noreturn)) static void die(const char *what)
 {
     perror(what);

@@ -16,7 +16,7 @@ json() {
 # module EXPRESSION: its value, with the bench's modules.
 module() {
   /usr/bin/python3 -B -c "import sys; sys.path.insert(0, 'bench')
-import disks, peers, rows, size, stats, trace
+import nets, patterns, peers, rows, size, stats, trace
 S = lambda values: stats.summary([stats.Sample('row', 'peer', 'metric', v, 'ms') for v in values])
 print($1)"
 }
@@ -82,31 +82,48 @@ END
            vcpu0-7       (     5) [000] .....     1.000081: kvm_cpuid: func 4d617966 idx 11 rax 0
            vcpu0-7       (     5) [000] .....     1.000082: sys_enter: NR 16 (b, 0)
 END
-  local events="disks.spans([trace.task(line) for line in open('$tmp/trace')])"
+  local events="patterns.spans([trace.task(line) for line in open('$tmp/trace')])"
   same "$(module "{i: len(e) for i, e in $events.items()}")" "{0: 14}"
   # 10 before the guest, 5 after it, 12 of the other thread, 4 of the worker, 1 + 1 around the guest.
-  same "$(module "disks.shares($events[0], 5)")" "(81000, 33000)"
-  same "$(module "dict(disks.calls($events[0], 5))")" "{16: 1, 426: 1}"
+  same "$(module "patterns.shares($events[0], 5)")" "(81000, 33000)"
+  same "$(module "dict(patterns.calls($events[0], 5))")" "{16: 1, 426: 1}"
 }
 
-@test "disks: a guest that stands still is begun anew, some times" {
+@test "traces: what the far end of a tap takes is not the host's part" {
+  cat >"$tmp/trace" <<'END'
+           vcpu0-7       (     5) [000] .....     1.000000: kvm_cpuid: func 4d617966 idx 10 rax 0
+           vcpu0-7       (     5) [000] d....     1.000005: sched_switch: prev_comm=vcpu0 prev_pid=7
+             net0-8      (     5) [000] .....     1.000009: netif_receive_skb: dev=bench0 skbaddr=1 len=92
+             net0-8      (     5) [000] .....     1.000029: netif_receive_skb_exit: ret=0
+             net0-8      (     5) [000] d....     1.000032: sched_switch: prev_comm=net0 prev_pid=8
+              net-9      (     9) [000] .....     1.000035: netif_receive_skb: dev=lo skbaddr=1 len=92
+              net-9      (     9) [000] d....     1.000042: sched_switch: prev_comm=net prev_pid=9
+          vhost-5-6      (     6) [000] d....     1.000049: sched_switch: prev_comm=vhost-5 prev_pid=6
+           vcpu0-7       (     5) [000] .....     1.000050: kvm_cpuid: func 4d617966 idx 11 rax 0
+END
+  local events="patterns.spans([trace.task(line) for line in open('$tmp/trace')])"
+  # 5 of the vCPU outside the guest, 4 and 3 around the far end, 7 of vhost, 1 of the vCPU.
+  same "$(module "patterns.shares($events[0], 5)")" "(50000, 20000)"
+}
+
+@test "patterns: a guest that stands still is begun anew, some times" {
   cat >"$tmp/try.py" <<'END'
 import sys
 sys.path.insert(0, "bench")
-import disks, peers
+import patterns, peers
 
 class Bench:
     out = staticmethod(print)
     said = staticmethod(lambda: "")
 
-disks.run_once = lambda *_: {"status": "124"}
+patterns.run_once = lambda *_: {"status": "124"}
 try:
-    disks.traced(Bench(), None, peers.Peer("ours", None), ["x"])
+    patterns.traced(Bench(), None, peers.Peer("ours", None), ["x"], {})
 except peers.Failed as e:
     print(e)
 END
   /usr/bin/python3 -B "$tmp/try.py" >"$tmp/out"
-  same "$(grep -c 'ours: a guest with a disk stood still' "$tmp/out")" 4
+  same "$(grep -c 'ours: a guest with patterns stood still' "$tmp/out")" 4
   grep -q '^it ended with status 124' "$tmp/out"
 }
 
@@ -125,6 +142,47 @@ try:
 except peers.Absent:
     print('absent')")" absent
   done
+}
+
+@test "networks: every peer is told of one, or says why not" {
+  local guest="peers.Guest('k', 'i', net=peers.Net('tap7', '52:54:00:12:34:56', vhost=True))"
+  module "[a for p in peers.load('qemu') for a in p.argv($guest)]" |
+    grep "ifname=tap7,.*vhost=on" | grep -q "virtio-net-device,netdev=net,mac=52:54:00:12:34:56"
+  module "__import__('peers.mayfly').mayfly.Mayfly('m', 'mayfly').argv($guest)" |
+    grep -q "tap=tap7,mac=52:54:00:12:34:56,vhost=on"
+  for name in floor firecracker kvmtool cloud_hypervisor; do
+    same "$(/usr/bin/python3 -B -c "import sys; sys.path.insert(0, 'bench')
+import peers
+try:
+    peers.load('$name')[0].argv($guest)
+except peers.Absent:
+    print('absent')")" absent
+  done
+}
+
+@test "networks: a run has one of its own, and leaves it" {
+  unshare -n true 2>/dev/null || skip "no network of its own may be made here"
+  [[ -c /dev/net/tun ]] || skip "no /dev/net/tun here"
+  make -s --no-print-directory -f bench/bench.mk bench-tools
+  cat >"$tmp/try.py" <<'END'
+import os, sys
+sys.path.insert(0, "bench")
+import nets
+
+class Bench:
+    path = staticmethod(lambda name: f"build/bench/bin/{name}")
+
+def links():
+    with open("/proc/thread-self/net/dev") as f:
+        return sorted(line.split(":")[0].strip() for line in f if ":" in line)
+
+before = os.readlink("/proc/thread-self/ns/net")
+with nets.far_end(Bench()):
+    print(nets.TAP in links(), os.readlink("/proc/thread-self/ns/net") != before)
+print(nets.TAP in links(), os.readlink("/proc/thread-self/ns/net") == before)
+END
+  same "$(/usr/bin/python3 -B "$tmp/try.py")" "True True
+False True"
 }
 
 @test "sizes: by room, from a linker's map" {

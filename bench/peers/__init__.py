@@ -42,6 +42,13 @@ class Disk(NamedTuple):
     direct: bool
 
 
+class Net(NamedTuple):
+    """A tap that is there. vhost: the kernel moves the frames."""
+    tap: str
+    mac: str
+    vhost: bool
+
+
 class Guest(NamedTuple):
     """kernel: an ELF with a 64-bit and a PVH entry. initrd is None for a freestanding guest.
     arguments: of the guest's init."""
@@ -52,6 +59,7 @@ class Guest(NamedTuple):
     memory: int = 128  # MiB
     directory: str = "/tmp"  # for a peer that needs a file
     disk: Disk | None = None
+    net: Net | None = None
 
     def cmdline(self, *extra):
         return " ".join([CMDLINE, *extra, self.arguments]).strip()

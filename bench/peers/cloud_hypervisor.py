@@ -8,8 +8,8 @@ from peers import Absent, Peer, from_user
 
 class CloudHypervisor(Peer):
     def argv(self, guest):
-        if guest.disk:
-            raise Absent("with a disk it was not tried")
+        if guest.disk or guest.net:
+            raise Absent("with a disk or a network it was not tried")
         argv = [self.program, "--cpus", "boot=1", "--memory", f"size={guest.memory}M,thp=on",
                 "--serial", "null" if guest.initrd else "tty",
                 "--console", "tty" if guest.initrd else "off", "--kernel", guest.kernel]

@@ -11,8 +11,8 @@ from peers import Absent, Peer, from_user
 
 class Firecracker(Peer):
     def argv(self, guest):
-        if guest.disk:
-            raise Absent("with a disk it was not tried")
+        if guest.disk or guest.net:
+            raise Absent("with a disk or a network it was not tried")
         source = {"kernel_image_path": guest.kernel, "boot_args": guest.cmdline("reboot=k")}
         if guest.initrd:
             source["initrd_path"] = guest.initrd

@@ -9,8 +9,8 @@ class Floor(Peer):
         return "bench/floor.c"
 
     def argv(self, guest):
-        if guest.disk:
-            raise Absent("it has no disk")
+        if guest.disk or guest.net:
+            raise Absent("it has neither disk nor network")
         argv = [self.program, str(guest.memory), guest.kernel]
         if guest.initrd:
             # Without devices: no console, no ACPI tables, and no keyboard to be looked for.

@@ -13,8 +13,8 @@ class Kvmtool(Peer):
         return "kvmtool " + super().version()
 
     def argv(self, guest):
-        if guest.disk:
-            raise Absent("with a disk it was not tried")
+        if guest.disk or guest.net:
+            raise Absent("with a disk or a network it was not tried")
         if not guest.initrd:
             raise Absent("it loads no ELF kernel")
         if not guest.bzimage:

@@ -26,6 +26,11 @@ class Mayfly(Peer):
                 raise Absent("its filters are measured elsewhere")
             argv += ["--disk", guest.disk.path + (",direct" if guest.disk.direct else "") +
                      (f",io={self.engine}" if self.engine else "")]
+        if guest.net:
+            if self.options:
+                raise Absent("its filters are measured elsewhere")
+            argv += ["--net", f"tap={guest.net.tap},mac={guest.net.mac},"
+                              f"vhost={'on' if guest.net.vhost else 'off'}"]
         return argv
 
 
