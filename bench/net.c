@@ -265,7 +265,9 @@ static void silence_ipv6(void)
 {
     int fd = open(NO_IPV6, O_WRONLY | O_CLOEXEC);
 
-    if (fd >= 0 && write(fd, "1", 1) != 1)
+    if (fd < 0)
+        return;
+    if (write(fd, "1", 1) != 1)
         die(NO_IPV6);
     close(fd);
 }
