@@ -82,6 +82,11 @@ int tap_set_filter(struct tap *t, const struct tap_filter *f)
     return t->control(t, 0, TUNSETTXFILTER, &w);
 }
 
+bool tap_gone(const struct tap *t)
+{
+    return write(t->fd[0], "", 0) < 0 && errno == EBADFD;
+}
+
 bool tap_read_link(struct tap *t)
 {
     struct link_report r = { .ifindex = t->ifindex, .link = t->link };

@@ -86,6 +86,9 @@ int tap_set_queue(struct tap *t, unsigned q, bool on);
 /* Nothing where the host can't. */
 int tap_set_filter(struct tap *t, const struct tap_filter *f);
 
+/* Whether the interface was deleted, by a write that changes nothing where it was not. */
+bool tap_gone(const struct tap *t);
+
 /* Reads what t->netlink has, without blocking, into t->link. Whether that changed. Any one thread,
  * by read and write alone. */
 bool tap_read_link(struct tap *t);

@@ -149,9 +149,9 @@ static void net_pair_switch(struct net *n, unsigned i, bool on)
     /* The driver may have set up only some of the queues. */
     if (on && !(virtq_running(&n->dev.queue[p->rxq].vq) && virtq_running(&n->dev.queue[p->txq].vq)))
         return;
-    if (n->vhost)
+    if (n->vhost && !p->lost)
         vhost_pair_on(n, p, on);
-    else if (i == 0)
+    else if (p->loop == n->dev.loop)
         (on ? pair_start : pair_stop)(p);
     else
         loop_call(p->loop, on ? pair_start : pair_stop, p);
@@ -173,7 +173,7 @@ static void net_attach(struct net *n, unsigned i, bool on)
  * pair reads, and detached after: one that is not can only be asked in vain. */
 static void net_set_pairs(struct net *n, unsigned pairs)
 {
-    if (n->vhost && pairs) /* before the first interrupt that it makes */
+    if (n->vhost && !n->pair[0].lost && pairs) /* before the first interrupt that it makes */
         atomic_store(&n->dev.isr_always, VIRTIO_IRQ_QUEUE);
     for (unsigned i = n->tap->n; i-- > pairs;) {
         net_pair_switch(n, i, false);
@@ -295,7 +295,7 @@ static void net_kick(struct virtio_dev *d, unsigned q)
         net_control(n);
     else if (q == net_ctl_queue(n))
         (void)!write(n->passed_on.fd, &(uint64_t){ 1 }, sizeof(uint64_t));
-    else if (q / 2 < n->tap->n && !n->vhost)
+    else if (q / 2 < n->tap->n && (!n->vhost || n->pair[0].lost))
         (q % 2 ? net_pair_tx : net_pair_rx)(&n->pair[q / 2]);
 }
 
@@ -314,6 +314,25 @@ static void net_tell_link(struct net *n)
     virtio_set_config(&n->dev, offsetof(struct net_config, mtu), &mtu, sizeof mtu);
 }
 
+/* Without the tap vhost can do nothing but fail, at the guest's cost: what it sends stays with us
+ * from here on, who drop and count it. */
+static void net_lost(struct net *n)
+{
+    if (!n->vhost || n->pair[0].lost)
+        return;
+    for (unsigned i = 0; i < n->tap->n; i++) {
+        struct net_pair *p = &n->pair[i];
+        bool on = p->on;
+
+        net_pair_switch(n, i, false);
+        p->lost = true;
+        if (on && !n->dev.broken)
+            net_pair_switch(n, i, true);
+    }
+    atomic_store(&n->dev.isr_always, 0);
+    virtio_interrupt(&n->dev, VIRTIO_IRQ_QUEUE); /* vhost's last may not be looked at yet */
+}
+
 static void net_on_link(struct watch *w, uint32_t revents)
 {
     struct net *n = w->arg;
@@ -329,6 +348,8 @@ static void net_on_link(struct watch *w, uint32_t revents)
                      : "down",
              l->mtu);
     net_tell_link(n);
+    if (l->gone)
+        net_lost(n);
 }
 
 static void net_on_broken(struct watch *w, uint32_t revents)
@@ -336,8 +357,15 @@ static void net_on_broken(struct watch *w, uint32_t revents)
     struct net *n = w->arg;
 
     (void)revents;
-    if (drain(w->fd))
+    if (!drain(w->fd))
+        return;
+    if (!tap_gone(n->tap)) {
         virtio_fail(&n->dev, "vhost found a rule broken");
+        return;
+    }
+    n->tap->link.gone = true; /* the report may be on its way, or there is nobody to make one */
+    net_tell_link(n);
+    net_lost(n);
 }
 
 /* --- the device --------------------------------------------------------------------------- */
@@ -571,7 +599,9 @@ static int net_wire(struct net *n)
         if (ret == 0)
             ret = virtio_place(&n->dev, p->txq, p->loop);
         if (ret == 0)
-            ret = n->vhost ? net_event(n, &n->broken[i], net_on_broken) : net_pair_init(p);
+            ret = net_pair_init(p);
+        if (ret == 0 && n->vhost)
+            ret = net_event(n, &n->broken[i], net_on_broken);
     }
     n->link = (struct watch){
         .fd = n->tap->netlink, .events = EPOLLIN, .fn = net_on_link, .arg = n

@@ -520,7 +520,8 @@ static void pair_on_timer(struct watch *w, uint32_t revents)
 void net_pair_start(struct net_pair *p)
 {
     p->on = true;
-    p->gone = p->starved = p->lean = p->rx_resting = p->tx_resting = false;
+    p->gone = p->lost;
+    p->starved = p->lean = p->rx_resting = p->tx_resting = false;
     p->errors = 0;
     p->burst = 1;
     p->expect = 0;

@@ -37,6 +37,7 @@ struct net_pair {
     const _Atomic uint16_t *mtu;      /* what the driver was told */
     struct watch host, timer;
     bool on;                        /* between net_pair_start and net_pair_stop */
+    bool lost;                      /* for good: the owner's word, before net_pair_start */
     bool gone;                      /* the tap is */
     uint64_t rx_at, tx_at, lean_at; /* when the timer is to wake us for what, ns; 0: not */
     bool rx_resting, tx_resting;    /* until then: over the limit */

@@ -324,6 +324,10 @@ uint16_t virtq_lend(const struct virtq *q, void **desc, void **avail, void **use
 
 void virtq_take_back(struct virtq *q, uint16_t next)
 {
+    uint16_t given = ring_load(q->used + 1);
+
+    if ((uint16_t)(next - given) <= q->setup.size)
+        next = given;
     q->avail_next = q->used_next = q->published = next;
 }
 

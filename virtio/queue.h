@@ -95,7 +95,8 @@ bool virtq_idle(const struct virtq *q);
 
 /* Somebody else serves a running, idle queue from here on, beginning with the entry of the avail
  * ring that is returned; *desc, *avail and *used are our addresses of its parts. Nothing of the
- * above may be called until he stopped and told which entry is next. */
+ * above may be called until he stopped and told which entry is next. What he took and, by the used
+ * ring, did not give back, is taken again. */
 uint16_t virtq_lend(const struct virtq *q, void **desc, void **avail, void **used);
 void virtq_take_back(struct virtq *q, uint16_t next);
 

@@ -16,7 +16,9 @@ setup() {
 }
 
 teardown() {
-    [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || true
+    local rest=$(jobs -p)
+    disown -a
+    [ -z "$rest" ] || kill -KILL $rest 2>/dev/null || true
     echo "status: $status"
     [ ! -e out ] || head -c 2000 out
     [ ! -e err ] || { echo "--- stderr:"; head -c 4000 err; }
@@ -49,6 +51,47 @@ finish() {
     wait "$pid" || status=$?
     pid=
 }
+
+# no_network: why there can be none for a test.
+no_network() {
+    [ -c /dev/net/tun ] || modprobe tun 2>/dev/null || true
+    if [ ! -c /dev/net/tun ]; then
+        echo "no /dev/net/tun"
+    elif ! unshare -n true 2>/dev/null && ! unshare -Urn true 2>/dev/null; then
+        echo "neither root nor user namespaces: no network of our own"
+    fi
+}
+
+# network: the monitor of this test runs in a network namespace of its own from here on, where nobody
+# says a word of his own accord. Skips where that can't be.
+network() {
+    local user=() why=$(no_network)
+    [ -z "$why" ] || skip "$why"
+    unshare -n true 2>/dev/null || user=(-Ur)
+    # Lives as long as its standard input does, so that nothing is left of a test that was killed.
+    mkfifo holder
+    unshare "${user[@]}" -n cat <holder >/dev/null 2>&1 3>&- &
+    local holder=$!
+    exec 6>holder
+    wait_for other_network "$holder"
+    into=(nsenter ${user:+-U --preserve-credentials} -n -t "$holder")
+    plain=$mayfly
+    inside_is "$plain"
+    inside bash -c 'for f in /proc/sys/net/ipv6/conf/{all,default}/disable_ipv6; do
+        [ ! -e $f ] || echo 1 >$f; done'
+}
+
+other_network() { [ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+
+# inside_is CMD...: what the monitor is from here on, run in that namespace.
+inside_is() {
+    printf '#!/bin/bash\nexec %s "$@"\n' "$(printf '%q ' "${into[@]}" "$@")" >mayfly-inside
+    chmod +x mayfly-inside
+    mayfly=$PWD/mayfly-inside
+}
+
+# inside CMD...: in that namespace.
+inside() { "${into[@]}" "$@"; }
 
 # wait_for CMD...: until it succeeds, 10 s at most.
 wait_for() {

@@ -19,7 +19,8 @@
 
 #define FAULTS_MAX 16
 
-static const struct chaos_device *const devices[] = { &chaos_console, &chaos_power, &chaos_blk };
+static const struct chaos_device *const devices[] = { &chaos_console, &chaos_power, &chaos_blk,
+                                                      &chaos_net };
 
 static struct fault {
     const char *what, *device;
@@ -129,7 +130,8 @@ void guest_main(void)
     for (unsigned i = 0; i < phases; i++)
         run_phase(i, rounds, &r);
     report(seed);
-    const struct chaos_device *last = seed % 2 ? &chaos_console : &chaos_blk;
+    const struct chaos_device *const lasts[] = { &chaos_blk, &chaos_console, &chaos_net };
+    const struct chaos_device *last = lasts[seed % ARRAY_LEN(lasts)];
 
     attack(last);
     for (unsigned i = 0; i < rounds / 4; i++)

@@ -42,7 +42,7 @@ struct chaos_device {
     bool (*prove)(struct rng *r);
 };
 
-extern const struct chaos_device chaos_console, chaos_power, chaos_blk;
+extern const struct chaos_device chaos_console, chaos_power, chaos_blk, chaos_net;
 
 /* --- memory ---
  *
@@ -59,12 +59,12 @@ extern const struct chaos_device chaos_console, chaos_power, chaos_blk;
  * With `alias` on the command line that is off: descriptors may lie on used rings, at any address
  * of RAM. It is for runs in which no device writes to buffers (the console without input).
  *
- * A disk writes statuses, a name, zeros and what was written to it: over tables that would make
- * descriptors which lead anywhere. So a device of this kind is set apart: it has tables of its own,
- * its buffers lie in the yard, and no table is ever in the yard, no buffer among the tables. That
- * holds at every moment of the fight, since each place for a descriptor has its kind by its
- * address: the last four of sixteen hold addresses of tables and the flag INDIRECT, the others hold
- * neither.
+ * A disk writes statuses, a name, zeros and what was written to it, a network card what the host
+ * sends: over tables that would make descriptors which lead anywhere. So a device of this kind is
+ * set apart: it has tables of its own, its buffers lie in the yard, and no table is ever in the
+ * yard, no buffer among the tables. That holds at every moment of the fight, since each place for a
+ * descriptor has its kind by its address: the last four of sixteen hold addresses of tables and the
+ * flag INDIRECT, the others hold neither.
  */
 #define FIELD_TABLES   UINT64_C(0x2000000) /* desc tables, a KiB for each of 8 queues */
 #define FIELD_INDIRECT (FIELD_TABLES + 0x2000)
