@@ -503,7 +503,7 @@ __tsan_default_suppressions(void);
  * than the atomic accesses of rings. */
 const char *__tsan_default_suppressions(void)
 {
-    return "race:gmem_read\nrace:cursor_get\nrace:cursor_put\n";
+    return "race:desc_copy\nrace:cursor_get\nrace:cursor_put\n";
 }
 #endif
 #endif
