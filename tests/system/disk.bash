@@ -26,7 +26,7 @@ guest() {
 command() {
   local name=$1
   shift
-  cmd=("$mayfly" run --kernel "$kernel" --cmdline "nohz=off quiet root=/dev/vda $words")
+  cmd=("$mayfly" run --kernel "$kernel" --cmdline "$timers quiet root=/dev/vda $words")
   cmd+=(-d "$rootdisk$rootopts")
   [[ " $* " == *" --timeout "* ]] || cmd+=(--timeout 150s)
   cmd+=("$@" -d "$tmp/$name.disk,ro,id=test")

@@ -69,12 +69,15 @@ guest() {
   (cd "$tmp/$1.root" && echo test | cpio -o -H newc -R 0:0 --quiet) >"$tmp/$1.cpio"
 }
 
-# Sets cmd: mayfly run with the guest of this name, and options. nohz=off: in the lab a guest's idle
-# loop can sleep past the interrupt it waits for (docs/architecture.md), until the next tick at most.
+# In the lab a guest's idle loop can sleep past the interrupt it waits for, and interrupts get lost
+# (docs/architecture.md): until the next tick, of a timer that ticks by itself.
+timers="nohz=off highres=off lapic=notscdeadline"
+
+# Sets cmd: mayfly run with the guest of this name, and options.
 command() {
   local name=$1
   shift
-  cmd=("$mayfly" run --kernel "$kernel" --initrd "$initrd" --cmdline nohz=off)
+  cmd=("$mayfly" run --kernel "$kernel" --initrd "$initrd" --cmdline "$timers")
   [ ! -e "$tmp/$name.cpio" ] || cmd+=(--initrd "$tmp/$name.cpio")
   [[ " $* " == *" --timeout "* ]] || cmd+=(--timeout 60s)
   [[ " $* " == *" --cmdline"* ]] || cmd+=(--cmdline quiet)

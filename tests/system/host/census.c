@@ -6,8 +6,9 @@
  * task_newtask and task_rename, which tell what process a thread belongs to and what it is called
  * when (the name that stands before each event is the last one the thread had), and sys_enter.
  *
- * A thread's name is its role: mayfly is main, vcpu3 is vcpu, console is console. What it calls
- * counts from its own seccomp(2) on. Each call is one of every line of its role that allows it.
+ * A thread's name up to its first digit is its role: mayfly is main, vcpu3 is vcpu, net0q1 is net.
+ * What it calls counts from its own seccomp(2) on. Each call is one of every line of its role that
+ * allows it.
  *
  * Prints a table of all lines, and a line "BAD ..." for each thing that is wrong; exits 1 then:
  *
@@ -157,8 +158,7 @@ static const char *role_of(const struct task *t)
     char name[COMM_LEN];
 
     snprintf(name, sizeof name, "%s", strcmp(t->name, "mayfly") == 0 ? "main" : t->name);
-    for (size_t n = strlen(name); n && name[n - 1] >= '0' && name[n - 1] <= '9'; n--)
-        name[n - 1] = 0;
+    name[strcspn(name, "0123456789")] = 0;
     for (size_t i = 0; i < n_lines; i++)
         if (strcmp(lines[i].field[0], name) == 0)
             return lines[i].field[0];
