@@ -3,6 +3,7 @@
 # astonished by anything, and runs on all of them.
 
 load lib.bash
+timers="nohz=off" # the timer that a guest has otherwise is looked at
 
 # What the guest tells of its processors.
 tell_cpus() {

@@ -3,7 +3,6 @@
 # the programs that run on it, and what it has not. No module is loaded here: all is built in.
 
 load lib.bash
-timers="nohz=off" # without ACPI a timer that ticks by itself finds nothing to be measured by
 
 vmlinux=$root/build/kernel/vmlinux
 vmlinuz=$root/build/kernel/bzImage

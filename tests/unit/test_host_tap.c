@@ -46,6 +46,26 @@ static const char *missing; /* why there is no namespace */
         }                                                                                          \
     } while (0)
 
+/* In a chroot, say, / is no mount, and what is mounted can't be kept from others. */
+#define NEEDS_MOUNTS                                                                               \
+    do {                                                                                           \
+        if (!own_mounts()) {                                                                       \
+            print_message("skipped: no mounts of its own\n");                                      \
+            skip();                                                                                \
+        }                                                                                          \
+    } while (0)
+
+static bool own_mounts(void)
+{
+    pid_t pid = fork();
+    int status = 1;
+
+    if (pid == 0)
+        _exit(unshare(CLONE_NEWNS) || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) ? 1 : 0);
+    waitpid(pid, &status, 0);
+    return status == 0;
+}
+
 static void quiet(const char *path)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -554,6 +574,7 @@ static void users_and_permissions(void **state)
         print_message("skipped: other users take root\n");
         skip();
     }
+    NEEDS_MOUNTS;
     sh("ip tuntap add dev mine mode tap user %d", SOME);
     sh("ip tuntap add dev mine2 mode tap user %d multi_queue", SOME);
     sh("ip tuntap add dev theirs mode tap user %d", SOME + 1);
@@ -804,6 +825,7 @@ static void a_macvtap(void **state)
 
     (void)state;
     NEEDS_NETWORK;
+    NEEDS_MOUNTS;
     if (!try("ip link add low type veth peer name low1 2>/dev/null") ||
         !try("ip link add link low name mvt type macvtap 2>/dev/null")) {
         print_message("skipped: this host has no macvtap\n");
