@@ -56,7 +56,7 @@ static int attr_next(struct attrs *a, const uint8_t **value, size_t *len)
     return h.rta_type;
 }
 
-static uint16_t clamp_mtu(uint32_t mtu)
+uint16_t link_mtu(uint32_t mtu)
 {
     return (uint16_t)(mtu < TAP_MTU_MIN ? TAP_MTU_MIN : mtu > TAP_MTU_MAX ? TAP_MTU_MAX : mtu);
 }
@@ -72,7 +72,7 @@ static void parse_new(struct link_report *r, const struct ifinfomsg *info, struc
 
         if (type == IFLA_MTU && len >= sizeof mtu) {
             memcpy(&mtu, value, sizeof mtu);
-            r->link.mtu = clamp_mtu(mtu);
+            r->link.mtu = link_mtu(mtu);
         } else if (type == IFLA_CARRIER && len >= 1) {
             r->carrier = *value;
         }

@@ -18,6 +18,9 @@ struct link_report {
     struct tap_link link;
 };
 
+/* An interface's MTU, within TAP_MTU_MIN and _MAX. */
+uint16_t link_mtu(uint32_t mtu);
+
 /* Reads the messages in buf into r. Pure, and buf may hold anything. */
 void link_parse(struct link_report *r, const void *buf, size_t len);
 

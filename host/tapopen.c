@@ -69,12 +69,13 @@ static int open_failed(const struct opening *op, int code, const char *what, con
 
 /* --- by name ---------------------------------------------------------------------------------- */
 
-/* As the kernel's dev_valid_name(); a name with % it would take for a pattern. */
+/* As the kernel's dev_valid_name(), to which 0xa0 is a blank; a name with % it would take for a
+ * pattern. */
 static bool name_valid(const char *name)
 {
     size_t n = strlen(name);
 
-    return n > 0 && n < IFNAMSIZ && name[strcspn(name, "/%: \t\n\v\f\r")] == '\0' &&
+    return n > 0 && n < IFNAMSIZ && name[strcspn(name, "/%: \t\n\v\f\r\xa0")] == '\0' &&
            strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
@@ -367,11 +368,6 @@ static void leave_link(struct tap *t)
     t->netlink = -1;
 }
 
-static uint16_t fit_mtu(int mtu)
-{
-    return (uint16_t)(mtu < TAP_MTU_MIN ? TAP_MTU_MIN : mtu > TAP_MTU_MAX ? TAP_MTU_MAX : mtu);
-}
-
 /* What the interface is like, where it is ours to ask. */
 static int look_at_link(const struct opening *op)
 {
@@ -392,7 +388,7 @@ static int look_at_link(const struct opening *op)
             return err_set(op->e, EINVAL,
                            "net %s: its MTU is %d, and mtu=%u exceeds it: ip link set %s mtu %u",
                            op->who, ifr.ifr_mtu, mtu, t->name, mtu);
-        t->link.mtu = fit_mtu(ifr.ifr_mtu);
+        t->link.mtu = link_mtu((uint32_t)ifr.ifr_mtu);
     }
     if (ask_interface(op, SIOCGIFINDEX, &ifr) == 0)
         t->ifindex = (unsigned)ifr.ifr_ifindex;

@@ -13,8 +13,7 @@
 #include "core/err.h"
 
 /* A device's thread has the device's role; a disk without io_uring, or a network card with vhost,
- * makes other calls. policy.c
- * names them in this order. */
+ * makes other calls. policy.c names them in this order. */
 enum seccomp_role {
     SECCOMP_MAIN,
     SECCOMP_VCPU,

@@ -61,9 +61,8 @@ struct net {
     uint32_t attached; /* bit i: queue i of the tap */
     struct net_limit rx_limit, tx_limit;
     struct watch link;
-    struct watch
-        passed_on; /* its fd is an eventfd: a kick of the control queue came to another loop */
-    bool quiet;    /* nothing is done for the driver between quiesce and activation or load */
+    struct watch passed_on; /* an eventfd: a kick of the control queue came to another loop */
+    bool quiet; /* nothing is done for the driver between quiesce and activation or load */
     struct log_limit limit;
     _Atomic uint64_t ctl_kicks, ctl_interrupts; /* of the control queue */
     struct iovec popped[NET_QMAX];
@@ -206,9 +205,7 @@ static void net_apply_filter(struct net *n)
 
 static void net_apply_offloads(struct net *n)
 {
-    static const uint64_t all = NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |
-                                NET_F_GUEST_USO4 | NET_F_GUEST_USO6;
-    uint64_t features = (n->dev.features & ~all) | n->ctl.offloads;
+    uint64_t features = (n->dev.features & ~NET_GUEST_OFFLOADS) | n->ctl.offloads;
     unsigned offloads = net_offloads(features);
     int ret = 0;
 

@@ -15,16 +15,13 @@
 enum { CLASS_RX = 0, CLASS_MAC = 1, CLASS_MQ = 4, CLASS_OFFLOADS = 5 };
 enum { MAC_TABLE_SET = 0, MAC_ADDR_SET = 1 };
 
-#define OFFLOAD_BITS                                                                               \
-    (NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 | NET_F_GUEST_USO4 | NET_F_GUEST_USO6)
-
 void net_ctl_init(struct net_ctl *n, uint64_t features, uint16_t max_pairs, const uint8_t mac[6])
 {
     *n = (struct net_ctl){ .promisc = true,
                            .pairs = 1,
                            .max_pairs = max_pairs,
                            .features = features,
-                           .offloads = features & OFFLOAD_BITS };
+                           .offloads = features & NET_GUEST_OFFLOADS };
     memcpy(n->mac, mac, sizeof n->mac);
 }
 
@@ -97,7 +94,7 @@ static int command_offloads(struct net_ctl *n, uint8_t number, struct cursor *r)
     uint64_t offloads;
 
     if (number != 0 || !(n->features & NET_F_CTRL_GUEST_OFFLOADS) ||
-        !take_all(r, &offloads, sizeof offloads) || offloads & ~(n->features & OFFLOAD_BITS))
+        !take_all(r, &offloads, sizeof offloads) || offloads & ~(n->features & NET_GUEST_OFFLOADS))
         return -EINVAL;
     n->offloads = offloads;
     return NET_CTL_OFFLOADS;
@@ -202,7 +199,7 @@ int net_ctl_load(struct net_ctl *n, struct rbuf *r)
     n->pairs = rbuf_u16(r);
     n->offloads = rbuf_u64(r);
     bool known = modes >> ARRAY_LEN(mode) == 0 && n->pairs >= 1 && n->pairs <= n->max_pairs &&
-                 !(n->offloads & ~(n->features & OFFLOAD_BITS)) && !(n->mac[0] & 1) &&
+                 !(n->offloads & ~(n->features & NET_GUEST_OFFLOADS)) && !(n->mac[0] & 1) &&
                  (n->pairs == 1 || n->features & NET_F_MQ);
 
     return known && !r->overrun ? 0 : -EPROTO;

@@ -32,6 +32,10 @@
 #define NET_F_GUEST_USO6          (UINT64_C(1) << 55)
 #define NET_F_HOST_USO            (UINT64_C(1) << 56)
 
+/* What a driver lets the host leave to it, and may switch. */
+#define NET_GUEST_OFFLOADS                                                                         \
+    (NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 | NET_F_GUEST_USO4 | NET_F_GUEST_USO6)
+
 enum { NET_HDR_NEEDS_CSUM = 1, NET_HDR_DATA_VALID = 2 };
 enum {
     NET_GSO_NONE = 0,
@@ -40,7 +44,6 @@ enum {
     NET_GSO_TCPV6 = 4,
     NET_GSO_UDP_L4 = 5
 };
-#define NET_GSO_ECN 0x80
 
 struct net_hdr {
     uint8_t flags, gso_type;

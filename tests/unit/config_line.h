@@ -68,4 +68,41 @@ static inline uint32_t roll(uint64_t *seed)
     return (uint32_t)(*seed >> 33);
 }
 
+/* Texts for an option with sub-options: good ones, and bytes that replace some of theirs. */
+struct mangling {
+    const char *const *good;
+    size_t n;
+    const char *bytes;
+    const char *begins; /* what each error begins with */
+};
+
+/* Sets the lettered option twice in *c, from good texts with bytes changed and cut, and counts what
+ * was accepted and what refused with a proper error. The texts live in buf as long as *c. */
+static inline void set_mangled(struct config *c, char letter, const struct mangling *m,
+                               char buf[2][64], uint64_t *seed, unsigned count[2])
+{
+    const struct config_option *o = config_option_lettered(letter);
+
+    config_init(c);
+    for (unsigned i = 0; i < 2; i++) {
+        struct err e = { 0 };
+        char *text = buf[i];
+
+        snprintf(text, sizeof buf[i], "%s", m->good[roll(seed) % m->n]);
+        for (unsigned n = roll(seed) % 4; n; n--)
+            text[roll(seed) % strlen(text)] = m->bytes[roll(seed) % strlen(m->bytes)];
+        if (roll(seed) % 4 == 0)
+            text[1 + roll(seed) % strlen(text)] = '\0';
+        int ret = config_set(c, o, text, &e);
+
+        if (ret) {
+            assert_int_equal(ret, -EINVAL);
+            assert_int_equal(strncmp(e.msg, m->begins, strlen(m->begins)), 0);
+            assert_true(strlen(e.msg) < sizeof e.msg - 1);
+            assert_null(strchr(e.msg, '\x01'));
+        }
+        count[ret != 0]++;
+    }
+}
+
 #endif

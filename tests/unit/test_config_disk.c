@@ -363,38 +363,20 @@ static void mutated_disks_are_judged(void **state)
         "c,io=sync,overlay,bw=1T,iops=1,id=x",
     };
     static const char bytes[] = ",,,,==::0019KMGT \x01\xffroid";
-    const struct config_option *o = config_option_lettered('d');
+    const struct mangling m = { good, ARRAY_LEN(good), bytes, "option --disk: " };
     uint64_t seed = 99;
-    unsigned accepted = 0, refused = 0;
+    unsigned count[2] = { 0 }; /* accepted, refused */
 
     (void)state;
     for (int round = 0; round < 100000; round++) {
         char text[2][64];
         struct config c;
 
-        config_init(&c);
-        for (unsigned i = 0; i < 2; i++) {
-            struct err e = { 0 };
-
-            snprintf(text[i], sizeof text[i], "%s", good[roll(&seed) % ARRAY_LEN(good)]);
-            for (unsigned n = roll(&seed) % 4; n; n--)
-                text[i][roll(&seed) % strlen(text[i])] = bytes[roll(&seed) % (sizeof bytes - 1)];
-            if (roll(&seed) % 4 == 0)
-                text[i][1 + roll(&seed) % strlen(text[i])] = '\0';
-            int ret = config_set(&c, o, text[i], &e);
-
-            if (ret) {
-                assert_int_equal(ret, -EINVAL);
-                assert_int_equal(strncmp(e.msg, "option --disk: ", 15), 0);
-                assert_true(strlen(e.msg) < sizeof e.msg - 1);
-                assert_null(strchr(e.msg, '\x01'));
-            }
-            *(ret ? &refused : &accepted) += 1;
-        }
+        set_mangled(&c, 'd', &m, text, &seed, count);
         for (unsigned i = 0; i < c.disks.n; i++)
             assert_promised(&c, &c.disks.disk[i]);
     }
-    assert_true(accepted > 30000 && refused > 30000);
+    assert_true(count[0] > 30000 && count[1] > 30000);
 }
 
 int main(void)

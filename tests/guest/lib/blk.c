@@ -1,66 +1,34 @@
 /* The disks' driver; see blk.h. */
 #include "blk.h"
 
-#define DEVICES    19 /* docs/mayfly.1: a page each, GSIs from the console's on */
 #define DEVICE_BLK 2
 
 bool blk_sleep;
 
 bool blk_find(struct blk *b, unsigned n)
 {
-    for (unsigned i = 0; i < DEVICES; i++) {
-        uint64_t base = CONSOLE_BASE + UINT64_C(0x1000) * i;
-
-        if (read32(base + MAGIC) != 0x74726976 || read32(base + DEVICE_ID) != DEVICE_BLK)
-            continue;
-        if (n--)
-            continue;
-        b->base = base;
-        b->gsi = CONSOLE_GSI + i;
-        b->sectors = read32(base + CONFIG + BLK_CAPACITY) |
-                     (uint64_t)read32(base + CONFIG + BLK_CAPACITY + 4) << 32;
-        return true;
-    }
-    return false;
+    b->base = device_find(DEVICE_BLK, n, &b->gsi);
+    if (!b->base)
+        return false;
+    b->sectors = read32(b->base + CONFIG + BLK_CAPACITY) |
+                 (uint64_t)read32(b->base + CONFIG + BLK_CAPACITY + 4) << 32;
+    return true;
 }
 
 uint64_t blk_offered(const struct blk *b)
 {
-    uint64_t f = 0;
-
-    for (uint32_t half = 0; half < 2; half++) {
-        blk_set_reg(b, DEVICE_FEATURES_SEL, half);
-        f |= (uint64_t)blk_reg(b, DEVICE_FEATURES) << 32 * half;
-    }
-    return f;
+    return device_offered(b->base);
 }
 
 void blk_reset(struct blk *b)
 {
-    blk_set_reg(b, STATUS, 0);
-    while (blk_reg(b, STATUS) != 0)
-        pause();
+    device_reset(b->base);
 }
 
 bool blk_negotiate(struct blk *b, uint64_t features)
 {
     b->features = features;
-    blk_set_reg(b, STATUS, ACKNOWLEDGE);
-    blk_set_reg(b, STATUS, ACKNOWLEDGE | DRIVER);
-    for (uint32_t half = 0; half < 2; half++) {
-        blk_set_reg(b, DRIVER_FEATURES_SEL, half);
-        blk_set_reg(b, DRIVER_FEATURES, (uint32_t)(features >> 32 * half));
-    }
-    blk_set_reg(b, STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-    return blk_reg(b, STATUS) & FEATURES_OK;
-}
-
-static void set_address(struct blk *b, unsigned r, const volatile void *p)
-{
-    uint64_t v = (uintptr_t)p;
-
-    blk_set_reg(b, r, (uint32_t)v);
-    blk_set_reg(b, r + 4, (uint32_t)(v >> 32));
+    return device_negotiate(b->base, features);
 }
 
 void blk_set_queue(struct blk *b, unsigned q, unsigned size)
@@ -72,17 +40,13 @@ void blk_set_queue(struct blk *b, unsigned q, unsigned size)
     rq->offered = rq->told = rq->seen = 0;
     rq->avail[0] = rq->avail[1] = rq->avail[2 + size] = 0;
     rq->used[0] = rq->used[1 + 2 * size] = 0;
-    blk_set_reg(b, QUEUE_SEL, q);
-    blk_set_reg(b, QUEUE_NUM, size);
-    set_address(b, QUEUE_DESC, rq->desc);
-    set_address(b, QUEUE_DRIVER, rq->avail);
-    set_address(b, QUEUE_DEVICE, rq->used);
-    blk_set_reg(b, QUEUE_READY, 1);
+    device_set_queue(b->base, q, size, (uintptr_t)rq->desc, (uintptr_t)rq->avail,
+                     (uintptr_t)rq->used);
 }
 
 void blk_ready(struct blk *b)
 {
-    blk_set_reg(b, STATUS, blk_reg(b, STATUS) | DRIVER_OK);
+    device_ready(b->base);
 }
 
 void blk_start(struct blk *b, uint64_t features)

@@ -1,65 +1,33 @@
 /* The network cards' driver; see net.h. */
 #include "net.h"
 
-#define DEVICES    19 /* docs/mayfly.1: a page each, GSIs from the console's on */
 #define DEVICE_NET 1
 
 bool net_find(struct net *n, unsigned i)
 {
-    for (unsigned page = 0; page < DEVICES; page++) {
-        uint64_t base = CONSOLE_BASE + UINT64_C(0x1000) * page;
-
-        if (read32(base + MAGIC) != 0x74726976 || read32(base + DEVICE_ID) != DEVICE_NET)
-            continue;
-        if (i--)
-            continue;
-        n->base = base;
-        n->gsi = CONSOLE_GSI + page;
-        n->size = NET_SIZE;
-        for (unsigned k = 0; k < sizeof n->mac; k++)
-            n->mac[k] = read8(base + CONFIG + NET_MAC + k);
-        return true;
-    }
-    return false;
+    n->base = device_find(DEVICE_NET, i, &n->gsi);
+    if (!n->base)
+        return false;
+    n->size = NET_SIZE;
+    for (unsigned k = 0; k < sizeof n->mac; k++)
+        n->mac[k] = read8(n->base + CONFIG + NET_MAC + k);
+    return true;
 }
 
 uint64_t net_offered(const struct net *n)
 {
-    uint64_t f = 0;
-
-    for (uint32_t half = 0; half < 2; half++) {
-        net_set_reg(n, DEVICE_FEATURES_SEL, half);
-        f |= (uint64_t)net_reg(n, DEVICE_FEATURES) << 32 * half;
-    }
-    return f;
+    return device_offered(n->base);
 }
 
 void net_reset(struct net *n)
 {
-    net_set_reg(n, STATUS, 0);
-    while (net_reg(n, STATUS) != 0)
-        pause();
+    device_reset(n->base);
 }
 
 bool net_negotiate(struct net *n, uint64_t features)
 {
     n->features = features;
-    net_set_reg(n, STATUS, ACKNOWLEDGE);
-    net_set_reg(n, STATUS, ACKNOWLEDGE | DRIVER);
-    for (uint32_t half = 0; half < 2; half++) {
-        net_set_reg(n, DRIVER_FEATURES_SEL, half);
-        net_set_reg(n, DRIVER_FEATURES, (uint32_t)(features >> 32 * half));
-    }
-    net_set_reg(n, STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-    return net_reg(n, STATUS) & FEATURES_OK;
-}
-
-static void set_address(struct net *n, unsigned r, const volatile void *p)
-{
-    uint64_t v = (uintptr_t)p;
-
-    net_set_reg(n, r, (uint32_t)v);
-    net_set_reg(n, r + 4, (uint32_t)(v >> 32));
+    return device_negotiate(n->base, features);
 }
 
 void net_set_queue(struct net *n, unsigned q, unsigned size)
@@ -71,17 +39,13 @@ void net_set_queue(struct net *n, unsigned q, unsigned size)
     nq->offered = nq->told = nq->seen = 0;
     nq->avail[0] = nq->avail[1] = nq->avail[2 + size] = 0;
     nq->used[0] = nq->used[1 + 2 * size] = 0;
-    net_set_reg(n, QUEUE_SEL, q);
-    net_set_reg(n, QUEUE_NUM, size);
-    set_address(n, QUEUE_DESC, nq->desc);
-    set_address(n, QUEUE_DRIVER, nq->avail);
-    set_address(n, QUEUE_DEVICE, nq->used);
-    net_set_reg(n, QUEUE_READY, 1);
+    device_set_queue(n->base, q, size, (uintptr_t)nq->desc, (uintptr_t)nq->avail,
+                     (uintptr_t)nq->used);
 }
 
 void net_ready(struct net *n)
 {
-    net_set_reg(n, STATUS, net_reg(n, STATUS) | DRIVER_OK);
+    device_ready(n->base);
 }
 
 void net_start(struct net *n, uint64_t features)

@@ -12,38 +12,18 @@ bool use_indirect, sleep_on_tx;
 void console_reset(void)
 {
     console_started = false;
-    set_reg(STATUS, 0);
-    while (reg(STATUS) != 0)
-        pause();
+    device_reset(CONSOLE_BASE);
 }
 
 bool console_negotiate(uint64_t features)
 {
     negotiated = features;
-    set_reg(STATUS, ACKNOWLEDGE);
-    set_reg(STATUS, ACKNOWLEDGE | DRIVER);
-    for (uint32_t half = 0; half < 2; half++) {
-        set_reg(DRIVER_FEATURES_SEL, half);
-        set_reg(DRIVER_FEATURES, (uint32_t)(features >> 32 * half));
-    }
-    set_reg(STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-    return reg(STATUS) & FEATURES_OK;
-}
-
-static void set_address(unsigned r, uint64_t v)
-{
-    set_reg(r, (uint32_t)v);
-    set_reg(r + 4, (uint32_t)(v >> 32));
+    return device_negotiate(CONSOLE_BASE, features);
 }
 
 void queue_set(unsigned q, uint32_t size, uint64_t d, uint64_t a, uint64_t u)
 {
-    set_reg(QUEUE_SEL, q);
-    set_reg(QUEUE_NUM, size);
-    set_address(QUEUE_DESC, d);
-    set_address(QUEUE_DRIVER, a);
-    set_address(QUEUE_DEVICE, u);
-    set_reg(QUEUE_READY, 1);
+    device_set_queue(CONSOLE_BASE, q, size, d, a, u);
 }
 
 void queue_set_usual(unsigned q)
@@ -56,7 +36,7 @@ void queue_set_usual(unsigned q)
 
 void console_driver_ok(void)
 {
-    set_reg(STATUS, reg(STATUS) | DRIVER_OK);
+    device_ready(CONSOLE_BASE);
 }
 
 void console_start(uint64_t features)
